@@ -1,0 +1,235 @@
+//! The journal's columns: events to and from Arrow record batches, and so Parquet.
+
+use std::sync::{Arc, LazyLock};
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef, TimeUnit};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use thiserror::Error;
+
+use super::{Decision, Feedback};
+
+/// A kind of event that the journal keeps.
+pub trait Event: Serialize + DeserializeOwned + Clone + Send + Sync + 'static {
+    /// The name of its folder in the journal: `decisions` or `feedback`.
+    const KIND: &'static str;
+
+    /// Its columns.
+    fn columns() -> &'static SchemaRef;
+
+    /// Its unique id.
+    fn id(&self) -> &str;
+
+    /// When it was received; decides the date folder it goes to.
+    fn time(&self) -> chrono::DateTime<chrono::Utc>;
+}
+
+/// Events that do not fit their columns, or columns that do not hold events.
+#[derive(Debug, Error)]
+#[error("{kind}: {source}")]
+pub struct ColumnsError {
+    kind: &'static str,
+    source: serde_arrow::Error,
+}
+
+impl Event for Decision {
+    const KIND: &'static str = "decisions";
+
+    fn columns() -> &'static SchemaRef {
+        &DECISION
+    }
+
+    fn id(&self) -> &str {
+        &self.decision_id
+    }
+
+    fn time(&self) -> chrono::DateTime<chrono::Utc> {
+        self.time
+    }
+}
+
+impl Event for Feedback {
+    const KIND: &'static str = "feedback";
+
+    fn columns() -> &'static SchemaRef {
+        &FEEDBACK
+    }
+
+    fn id(&self) -> &str {
+        &self.feedback_id
+    }
+
+    fn time(&self) -> chrono::DateTime<chrono::Utc> {
+        self.time
+    }
+}
+
+/// The columns of a kind of event.
+#[must_use]
+pub fn schema<E: Event>() -> SchemaRef {
+    Arc::clone(E::columns())
+}
+
+/// Events as a record batch with the columns of their kind.
+///
+/// # Errors
+/// Events that do not fit, which would be a defect of this crate.
+pub fn encode<E: Event>(events: &[E]) -> Result<RecordBatch, ColumnsError> {
+    let columns = E::columns();
+    let batch = serde_arrow::to_record_batch(columns.fields(), &events).map_err(|source| ColumnsError { kind: E::KIND, source })?;
+    batch.with_schema(Arc::clone(columns)).map_err(|source| ColumnsError { kind: E::KIND, source: source.into() })
+}
+
+/// The events of a record batch.
+///
+/// # Errors
+/// A batch that lacks a column, or holds values that are no event's.
+pub fn decode<E: Event>(batch: &RecordBatch) -> Result<Vec<E>, ColumnsError> {
+    serde_arrow::from_record_batch(batch).map_err(|source| ColumnsError { kind: E::KIND, source })
+}
+
+static DECISION: LazyLock<SchemaRef> = LazyLock::new(|| {
+    let candidate = [text("item"), features("features"), optional(field("score", DataType::Float32))];
+    let shown = [
+        text("item"),
+        field("position", DataType::Int32),
+        field("cascade_propensity", DataType::Float64),
+        field("marginal_propensity", DataType::Float64),
+    ];
+    Arc::new(Schema::new(vec![
+        text("decision_id"),
+        time("time"),
+        text("source"),
+        text("policy"),
+        field("policy_version", DataType::Int64),
+        optional(text("model_sha256")),
+        optional(text("exploration")),
+        optional(field("seed", DataType::Int64)),
+        optional(text("user_id")),
+        optional(text("session_id")),
+        features("user"),
+        features("context"),
+        features("session"),
+        list("candidates", field("element", DataType::Struct(Fields::from(candidate.to_vec())))),
+        list("slate", field("element", DataType::Struct(Fields::from(shown.to_vec())))),
+        field("propensity", DataType::Float64),
+        optional(field("propensity_draws", DataType::Int32)),
+    ]))
+});
+
+static FEEDBACK: LazyLock<SchemaRef> = LazyLock::new(|| {
+    Arc::new(Schema::new(vec![
+        text("feedback_id"),
+        text("decision_id"),
+        time("time"),
+        time("occurred"),
+        text("source"),
+        text("event"),
+        field("value", DataType::Float64),
+        optional(text("item")),
+        optional(field("position", DataType::Int32)),
+    ]))
+});
+
+fn field(name: &str, kind: DataType) -> FieldRef {
+    Arc::new(Field::new(name, kind, false))
+}
+
+fn optional(field: FieldRef) -> FieldRef {
+    Arc::new(field.as_ref().clone().with_nullable(true))
+}
+
+fn text(name: &str) -> FieldRef {
+    field(name, DataType::Utf8)
+}
+
+fn time(name: &str) -> FieldRef {
+    field(name, DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())))
+}
+
+fn list(name: &str, element: FieldRef) -> FieldRef {
+    field(name, DataType::List(element))
+}
+
+/// A map from feature name to its cell; see [`crate::feature::columnar`].
+fn features(name: &str) -> FieldRef {
+    let cell = vec![
+        optional(field("number", DataType::Float64)),
+        optional(text("text")),
+        optional(list("vector", field("element", DataType::Float32))),
+    ];
+    let entry = Fields::from(vec![text("key"), field("value", DataType::Struct(Fields::from(cell)))]);
+    field(name, DataType::Map(field("entries", DataType::Struct(entry)), false))
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::DateTime;
+
+    use super::*;
+    use crate::event::{Candidate, Shown};
+    use crate::feature::{FeatureValue, Features};
+
+    fn decision() -> Decision {
+        let mixed: Features =
+            [("age", FeatureValue::Number(41.0)), ("city", "Oslo".into()), ("taste", vec![0.5, -1.0].into())].into_iter().collect();
+        Decision {
+            decision_id: "d-1".to_owned(),
+            time: DateTime::from_timestamp_micros(1_600_000_000_123_456).unwrap(),
+            source: "service".to_owned(),
+            policy: "p".to_owned(),
+            policy_version: 3,
+            model_sha256: Some("ab".to_owned()),
+            exploration: None,
+            seed: Some(9_007_199_254_740_991),
+            user_id: Some("u".to_owned()),
+            session_id: None,
+            user: mixed.clone(),
+            context: Features::new(),
+            session: Features::new(),
+            candidates: vec![
+                Candidate { item: "a".to_owned(), features: mixed, score: Some(0.25) },
+                Candidate { item: "b".to_owned(), features: Features::new(), score: None },
+            ],
+            slate: vec![Shown { item: "b".to_owned(), position: 2, cascade_propensity: 0.5, marginal_propensity: 0.25 }],
+            propensity: 0.5,
+            propensity_draws: Some(100),
+        }
+    }
+
+    #[test]
+    fn decisions_survive_the_columns() {
+        let mut other = decision();
+        other.candidates.clear();
+        other.seed = None;
+        let events = vec![decision(), other];
+        let batch = encode(&events).unwrap();
+        assert_eq!(&batch.schema(), Decision::columns());
+        assert_eq!(decode::<Decision>(&batch).unwrap(), events);
+    }
+
+    #[test]
+    fn feedback_survives_the_columns() {
+        let feedback = Feedback {
+            feedback_id: "f".to_owned(),
+            decision_id: "d".to_owned(),
+            time: DateTime::from_timestamp_micros(1_600_000_000_000_001).unwrap(),
+            occurred: DateTime::from_timestamp_micros(1_500_000_000_000_001).unwrap(),
+            source: "service".to_owned(),
+            event: "click".to_owned(),
+            value: 1.0,
+            item: None,
+            position: Some(2),
+        };
+        let batch = encode(std::slice::from_ref(&feedback)).unwrap();
+        assert_eq!(decode::<Feedback>(&batch).unwrap(), [feedback]);
+    }
+
+    #[test]
+    fn a_batch_of_another_kind_is_refused_by_name() {
+        let batch = encode(&[decision()]).unwrap();
+        let error = decode::<Feedback>(&batch).unwrap_err().to_string();
+        assert!(error.starts_with("feedback: "), "{error}");
+    }
+}

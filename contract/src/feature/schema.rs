@@ -1,0 +1,301 @@
+//! What a policy declares about the features it reads.
+
+use std::collections::HashSet;
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::FeatureValue;
+
+/// The features that a policy reads, by the group in which a request carries them.
+///
+/// `state` is the concatenation of the encoded `user`, `context` and `session` features, in that order and each in
+/// the order declared here; `items` rows are the encoded `item` features.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FeatureSchema {
+    /// What is known of the user.
+    #[serde(default)]
+    pub user: Vec<Feature>,
+    /// What is known of the request: device, hour, page.
+    #[serde(default)]
+    pub context: Vec<Feature>,
+    /// What the session accumulator yields; the names it offers are listed at `SessionSettings`.
+    #[serde(default)]
+    pub session: Vec<Feature>,
+    /// What is known of each candidate.
+    #[serde(default)]
+    pub item: Vec<Feature>,
+    /// What to do with a feature that no declaration names.
+    #[serde(default)]
+    pub extra: Extra,
+}
+
+/// One declared feature.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Feature {
+    /// The name under which requests carry the value.
+    pub name: String,
+    /// How the value is encoded.
+    #[serde(flatten)]
+    pub kind: FeatureKind,
+    /// What to do when a request does not carry it.
+    #[serde(default)]
+    pub missing: Missing,
+}
+
+/// How a value becomes numbers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum FeatureKind {
+    /// A quantity; one number wide.
+    Numeric {
+        /// The transformation applied after the range was checked.
+        #[serde(default)]
+        normalisation: Normalisation,
+        /// The raw values the policy was trained for. Absent means every finite number.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        range: Option<Range>,
+        /// What to do with a value outside `range`.
+        #[serde(default)]
+        out_of_range: OutOfRange,
+    },
+    /// A category out of a list, one-hot; as wide as the list, plus one where `unknown` is `bucket`.
+    Categorical {
+        /// The categories, in the order of their columns.
+        vocabulary: Vec<String>,
+        /// What to do with a category that is not in the list.
+        #[serde(default)]
+        unknown: Unknown,
+    },
+    /// A category out of an open set, one-hot over hash buckets: column `xxh3_64(text, seed = salt) mod buckets`.
+    Hashed {
+        /// How many buckets, and so the width.
+        buckets: u32,
+        /// Seeds the hash, so that two features do not collide alike.
+        #[serde(default)]
+        salt: u64,
+    },
+    /// A vector, taken as it is.
+    Embedding {
+        /// Its length.
+        dimensions: u32,
+    },
+}
+
+/// `y = (x - offset) / scale`, in its usual forms.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "method", rename_all = "snake_case")]
+pub enum Normalisation {
+    /// `y = x`.
+    #[default]
+    Identity,
+    /// `y = (x - mean) / deviation`.
+    Standard {
+        /// Subtracted.
+        mean: f64,
+        /// Divided by; above zero.
+        deviation: f64,
+    },
+    /// `y = (x - min) / (max - min)`.
+    MinMax {
+        /// Maps to 0.
+        min: f64,
+        /// Maps to 1; above `min`.
+        max: f64,
+    },
+    /// `y = sign(x) ln(1 + |x|)`, for counts and other long tails.
+    Log,
+}
+
+/// A closed interval of raw values.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Range {
+    /// The least allowed value.
+    pub min: f64,
+    /// The greatest allowed value.
+    pub max: f64,
+}
+
+/// What to do with a number outside the declared range.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OutOfRange {
+    /// Refuse the request.
+    #[default]
+    Error,
+    /// Take the nearest bound.
+    Clip,
+}
+
+/// What to do with a category that the vocabulary lacks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Unknown {
+    /// Refuse the request.
+    #[default]
+    Error,
+    /// Encode as all zeros.
+    Zeros,
+    /// Encode into one more column, kept for all unknown categories.
+    Bucket,
+}
+
+/// What to do with a feature that the request does not carry.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Missing {
+    /// Refuse the request.
+    #[default]
+    Error,
+    /// Encode as all zeros.
+    Zeros,
+    /// Encode this raw value instead.
+    Default(FeatureValue),
+}
+
+/// What to do with a feature that the schema does not name.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Extra {
+    /// Journal it, do not encode it: the next policy may use it.
+    #[default]
+    Ignore,
+    /// Refuse the request.
+    Error,
+}
+
+/// The four groups of features.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Group {
+    /// `FeatureSchema::user`.
+    User,
+    /// `FeatureSchema::context`.
+    Context,
+    /// `FeatureSchema::session`.
+    Session,
+    /// `FeatureSchema::item`.
+    Item,
+}
+
+impl fmt::Display for Group {
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::User => "user",
+            Self::Context => "context",
+            Self::Session => "session",
+            Self::Item => "item",
+        })
+    }
+}
+
+/// A schema that cannot be used.
+#[derive(Debug, Clone, PartialEq, Error)]
+#[error("feature schema: {group} feature `{feature}`: {problem}")]
+pub struct SchemaError {
+    /// The group of the feature.
+    pub group: Group,
+    /// Its name.
+    pub feature: String,
+    /// What is wrong and what is allowed.
+    pub problem: String,
+}
+
+impl FeatureSchema {
+    /// The declarations of one group, in order.
+    #[must_use]
+    pub fn group(&self, group: Group) -> &[Feature] {
+        match group {
+            Group::User => &self.user,
+            Group::Context => &self.context,
+            Group::Session => &self.session,
+            Group::Item => &self.item,
+        }
+    }
+
+    /// Checks every declaration.
+    ///
+    /// # Errors
+    /// The first declaration that cannot be used: an empty or repeated name, an empty or repeated category, a scale
+    /// that is not above zero, a number that is not finite, a width of zero or above 65,536.
+    pub fn check(&self) -> Result<(), SchemaError> {
+        for group in [Group::User, Group::Context, Group::Session, Group::Item] {
+            let mut names = HashSet::new();
+            for feature in self.group(group) {
+                let problem = if feature.name.is_empty() {
+                    Some("its name is empty".to_owned())
+                } else if !names.insert(&feature.name) {
+                    Some("it is declared twice".to_owned())
+                } else {
+                    feature.kind.problem()
+                };
+                if let Some(problem) = problem {
+                    return Err(SchemaError { group, feature: feature.name.clone(), problem });
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl FeatureKind {
+    /// The widest feature that a schema may declare.
+    pub const MAX_WIDTH: usize = 65_536;
+
+    /// How many numbers the encoded feature takes.
+    #[must_use]
+    pub fn width(&self) -> usize {
+        match self {
+            Self::Numeric { .. } => 1,
+            Self::Categorical { vocabulary, unknown } => vocabulary.len() + usize::from(*unknown == Unknown::Bucket),
+            Self::Hashed { buckets, .. } => *buckets as usize,
+            Self::Embedding { dimensions } => *dimensions as usize,
+        }
+    }
+
+    fn problem(&self) -> Option<String> {
+        if self.width() == 0 || self.width() > Self::MAX_WIDTH {
+            return Some(format!("its width is {}, allowed are 1 to {}", self.width(), Self::MAX_WIDTH));
+        }
+        match self {
+            Self::Numeric { normalisation, range, .. } => normalisation.problem().or_else(|| {
+                let range = (*range)?;
+                let ordered = range.min.is_finite() && range.max.is_finite() && range.min <= range.max;
+                (!ordered).then(|| format!("its range {} to {} must be finite and ascending", range.min, range.max))
+            }),
+            Self::Categorical { vocabulary, .. } => {
+                let mut seen = HashSet::new();
+                vocabulary.iter().find(|category| !seen.insert(*category)).map(|twice| format!("`{twice}` stands twice in its vocabulary"))
+            }
+            Self::Hashed { .. } | Self::Embedding { .. } => None,
+        }
+    }
+}
+
+impl Normalisation {
+    /// The normalised value; finite whenever `value` and the parameters are and the result fits.
+    #[must_use]
+    pub fn apply(&self, value: f64) -> f64 {
+        match *self {
+            Self::Identity => value,
+            Self::Standard { mean, deviation } => (value - mean) / deviation,
+            Self::MinMax { min, max } => (value - min) / (max - min),
+            Self::Log => value.signum() * value.abs().ln_1p(),
+        }
+    }
+
+    fn problem(&self) -> Option<String> {
+        match *self {
+            Self::Standard { mean, deviation } if !(mean.is_finite() && deviation.is_finite() && deviation > 0.0) => {
+                Some(format!("mean {mean} must be finite and deviation {deviation} above zero"))
+            }
+            Self::MinMax { min, max } if !(min.is_finite() && max.is_finite() && max > min) => {
+                Some(format!("max {max} must be above min {min}, both finite"))
+            }
+            _ => None,
+        }
+    }
+}

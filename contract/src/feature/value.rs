@@ -1,0 +1,308 @@
+//! Raw feature values as a caller sends them and as the journal keeps them.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use compact_str::CompactString;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::{Error as _, MapAccess, Visitor};
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// One raw feature value.
+///
+/// In JSON a value is a number, a string, an array of numbers, or a boolean (read as the number 1 or 0).
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub enum FeatureValue {
+    /// A quantity, for numeric features; for categorical ones, an integer stands for its decimal text.
+    Number(f64),
+    /// A category.
+    Text(#[schemars(with = "String")] CompactString),
+    /// An embedding.
+    Vector(Vec<f32>),
+}
+
+impl From<f64> for FeatureValue {
+    fn from(number: f64) -> Self {
+        Self::Number(number)
+    }
+}
+
+impl From<&str> for FeatureValue {
+    fn from(text: &str) -> Self {
+        Self::Text(text.into())
+    }
+}
+
+impl From<Vec<f32>> for FeatureValue {
+    fn from(vector: Vec<f32>) -> Self {
+        Self::Vector(vector)
+    }
+}
+
+impl<'de> Deserialize<'de> for FeatureValue {
+    /// Written by hand because serde's `untagged` buffers every value, which doubles the cost of a request.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ValueVisitor;
+
+        impl<'de> Visitor<'de> for ValueVisitor {
+            type Value = FeatureValue;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+                formatter.write_str("a number, a string, a boolean or an array of numbers")
+            }
+
+            fn visit_bool<E>(self, value: bool) -> Result<FeatureValue, E> {
+                Ok(FeatureValue::Number(f64::from(u8::from(value))))
+            }
+
+            fn visit_i64<E>(self, value: i64) -> Result<FeatureValue, E> {
+                Ok(FeatureValue::Number(value as f64))
+            }
+
+            fn visit_u64<E>(self, value: u64) -> Result<FeatureValue, E> {
+                Ok(FeatureValue::Number(value as f64))
+            }
+
+            fn visit_f64<E>(self, value: f64) -> Result<FeatureValue, E> {
+                Ok(FeatureValue::Number(value))
+            }
+
+            fn visit_str<E>(self, value: &str) -> Result<FeatureValue, E> {
+                Ok(FeatureValue::Text(value.into()))
+            }
+
+            fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut sequence: A) -> Result<FeatureValue, A::Error> {
+                let mut vector = Vec::with_capacity(sequence.size_hint().unwrap_or(0).min(4096));
+                while let Some(element) = sequence.next_element::<f32>()? {
+                    vector.push(element);
+                }
+                Ok(FeatureValue::Vector(vector))
+            }
+        }
+
+        deserializer.deserialize_any(ValueVisitor)
+    }
+}
+
+/// Named raw features, in the order the caller gave them. Names are unique.
+///
+/// A small vector rather than a map: requests carry tens of features a candidate, names fit inline without an
+/// allocation, and the encoder finds each name at the place where the previous request had it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Features(Vec<(CompactString, FeatureValue)>);
+
+impl Features {
+    /// No features.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(Vec::new())
+    }
+
+    /// Sets `name`, replacing the value it had.
+    pub fn insert(&mut self, name: impl Into<CompactString>, value: impl Into<FeatureValue>) {
+        let (name, value) = (name.into(), value.into());
+        match self.0.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, slot)) => *slot = value,
+            None => self.0.push((name, value)),
+        }
+    }
+
+    /// The value of `name`.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&FeatureValue> {
+        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value)
+    }
+
+    /// The value of `name`, looked for first at the place `hint` where it is expected to stand.
+    #[must_use]
+    pub(crate) fn get_near(&self, name: &str, hint: usize) -> Option<&FeatureValue> {
+        match self.0.get(hint) {
+            Some((known, value)) if known == name => Some(value),
+            _ => self.get(name),
+        }
+    }
+
+    /// All features, in order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &FeatureValue)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value))
+    }
+
+    /// How many features there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is no feature.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// These features with those of `other` laid over them; a name in both takes the value of `other`.
+    #[must_use]
+    pub fn overlaid_with(&self, other: &Self) -> Self {
+        let mut merged = self.clone();
+        for (name, value) in &other.0 {
+            merged.insert(name.clone(), value.clone());
+        }
+        merged
+    }
+}
+
+impl<N: Into<CompactString>, V: Into<FeatureValue>> FromIterator<(N, V)> for Features {
+    fn from_iter<I: IntoIterator<Item = (N, V)>>(pairs: I) -> Self {
+        let mut features = Self::new();
+        for (name, value) in pairs {
+            features.insert(name, value);
+        }
+        features
+    }
+}
+
+impl Serialize for Features {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for (name, value) in &self.0 {
+            map.serialize_entry(name, value)?;
+        }
+        map.end()
+    }
+}
+
+impl<'de> Deserialize<'de> for Features {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        read_map::<FeatureValue, D>(deserializer)
+    }
+}
+
+impl JsonSchema for Features {
+    fn schema_name() -> Cow<'static, str> {
+        "Features".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let value = generator.subschema_for::<FeatureValue>();
+        json_schema!({ "type": "object", "additionalProperties": value })
+    }
+}
+
+/// Reads a map of features whose values arrive as `V`; a name that stands twice is an error.
+fn read_map<'de, V, D>(deserializer: D) -> Result<Features, D::Error>
+where
+    V: Deserialize<'de> + TryInto<FeatureValue>,
+    V::Error: fmt::Display,
+    D: Deserializer<'de>,
+{
+    struct MapVisitor<V>(std::marker::PhantomData<V>);
+
+    impl<'de, V> Visitor<'de> for MapVisitor<V>
+    where
+        V: Deserialize<'de> + TryInto<FeatureValue>,
+        V::Error: fmt::Display,
+    {
+        type Value = Features;
+
+        fn expecting(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+            formatter.write_str("an object of features by name")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Features, A::Error> {
+            let mut features = Features(Vec::with_capacity(map.size_hint().unwrap_or(8).min(1024)));
+            while let Some((name, value)) = map.next_entry::<CompactString, V>()? {
+                if features.get(&name).is_some() {
+                    return Err(A::Error::custom(format_args!("feature `{name}` is given twice")));
+                }
+                features.0.push((name, value.try_into().map_err(A::Error::custom)?));
+            }
+            Ok(features)
+        }
+    }
+
+    deserializer.deserialize_map(MapVisitor(std::marker::PhantomData::<V>))
+}
+
+/// Features as the journal's columns hold them: a map from name to a struct of which exactly one field is set.
+///
+/// For `#[serde(with = "columnar")]`. A column has one type, so a value that may be a number, a text or a vector
+/// becomes the struct `{number: f64?, text: string?, vector: list<f32>?}`, which every Parquet reader understands.
+pub mod columnar {
+    use super::*;
+
+    #[derive(Serialize, Deserialize)]
+    struct Cell<'a> {
+        number: Option<f64>,
+        text: Option<Cow<'a, str>>,
+        vector: Option<Cow<'a, [f32]>>,
+    }
+
+    impl TryFrom<Cell<'_>> for FeatureValue {
+        type Error = &'static str;
+
+        fn try_from(cell: Cell<'_>) -> Result<Self, Self::Error> {
+            match cell {
+                Cell { number: Some(number), text: None, vector: None } => Ok(Self::Number(number)),
+                Cell { number: None, text: Some(text), vector: None } => Ok(Self::Text(text.as_ref().into())),
+                Cell { number: None, text: None, vector: Some(vector) } => Ok(Self::Vector(vector.into_owned())),
+                _ => Err("a feature cell must have exactly one of number, text and vector"),
+            }
+        }
+    }
+
+    /// Writes each value as a cell.
+    ///
+    /// # Errors
+    /// Those of the serializer.
+    pub fn serialize<S: Serializer>(features: &Features, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(features.0.len()))?;
+        for (name, value) in &features.0 {
+            let cell = match value {
+                FeatureValue::Number(number) => Cell { number: Some(*number), text: None, vector: None },
+                FeatureValue::Text(text) => Cell { number: None, text: Some(text.as_str().into()), vector: None },
+                FeatureValue::Vector(vector) => Cell { number: None, text: None, vector: Some(vector.into()) },
+            };
+            map.serialize_entry(name.as_str(), &cell)?;
+        }
+        map.end()
+    }
+
+    /// Reads what [`serialize`] wrote.
+    ///
+    /// # Errors
+    /// Those of the deserializer, and cells that do not hold exactly one value.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Features, D::Error> {
+        read_map::<Cell<'de>, D>(deserializer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_values_keep_their_kind() {
+        let features: Features = serde_json::from_str(r#"{"age": 41, "vip": true, "city": "Oslo", "e": [1, 2.5]}"#).unwrap();
+        assert_eq!(features.get("age"), Some(&FeatureValue::Number(41.0)));
+        assert_eq!(features.get("vip"), Some(&FeatureValue::Number(1.0)));
+        assert_eq!(features.get("city"), Some(&"Oslo".into()));
+        assert_eq!(features.get("e"), Some(&vec![1.0, 2.5].into()));
+        let text = serde_json::to_string(&features).unwrap();
+        assert_eq!(serde_json::from_str::<Features>(&text).unwrap(), features);
+    }
+
+    #[test]
+    fn a_name_given_twice_is_refused() {
+        let error = serde_json::from_str::<Features>(r#"{"age": 1, "age": 2}"#).unwrap_err();
+        assert!(error.to_string().contains("`age` is given twice"), "{error}");
+    }
+
+    #[test]
+    fn overlaying_replaces_by_name() {
+        let base: Features = [("a", 1.0), ("b", 2.0)].into_iter().collect();
+        let over: Features = [("b", 3.0), ("c", 4.0)].into_iter().collect();
+        let expected: Features = [("a", 1.0), ("b", 3.0), ("c", 4.0)].into_iter().collect();
+        assert_eq!(base.overlaid_with(&over), expected);
+    }
+}

@@ -1,0 +1,249 @@
+//! `policy.json`: everything about a policy but its weights.
+
+use chrono::DateTime;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::feature::{Encoder, FeatureSchema, SchemaError};
+use crate::reward::{RewardDefinition, RewardError};
+use crate::session::{SessionAccumulator, SessionError, SessionSettings};
+use crate::slate::{Exploration, ExplorationError};
+use crate::tensor::Signature;
+
+/// The format that this crate reads and writes.
+pub const FORMAT: u32 = 1;
+
+/// The manifest of a policy bundle. It holds no wall-clock time: the same data, settings and seed give the same bytes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// The manifest's format, 1.
+    pub format: u32,
+    /// The policy's name: letters, digits, `_`, `-` and `.`.
+    pub name: String,
+    /// Its version, from 1; a higher one is newer.
+    pub version: u64,
+    /// What learned it.
+    pub algorithm: Algorithm,
+    /// Gamma, the discount per step: 0 for a bandit.
+    pub discount: f64,
+    /// The features it reads.
+    pub features: FeatureSchema,
+    /// What the session accumulator keeps for it.
+    #[serde(default)]
+    pub session: SessionSettings,
+    /// The requests it was made for.
+    pub slate: SlateLimits,
+    /// How it explores.
+    pub exploration: Exploration,
+    /// The tensors by which the model is called.
+    pub signature: Signature,
+    /// SHA-256 of `model.onnx`, in hex.
+    pub model_sha256: String,
+    /// What it was trained from; absent for a model from elsewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub training: Option<TrainingRecord>,
+    /// What offline evaluation says of it.
+    #[serde(default)]
+    pub evaluation: Vec<Evaluation>,
+    /// Sample inputs with the scores that the trainer computed for them: a service that cannot reproduce them does
+    /// not serve the bundle.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parity: Option<Parity>,
+}
+
+/// What learned a policy.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Algorithm {
+    /// Its name, such as `linucb`.
+    pub name: String,
+    /// Its settings.
+    #[serde(default)]
+    pub settings: serde_json::Value,
+}
+
+/// The requests a policy was made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SlateLimits {
+    /// The greatest slate size.
+    pub max_size: usize,
+    /// The most candidates.
+    pub max_candidates: usize,
+}
+
+/// What a policy was trained from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TrainingRecord {
+    /// SHA-256 over the decisions and rewards it saw, in order, in hex.
+    pub data_digest: String,
+    /// How many decisions it saw, those of the bundles it continued from included.
+    pub decisions: u64,
+    /// How many of their feedback events counted.
+    pub feedback: u64,
+    /// Mean reward of a shown item.
+    pub mean_reward: f64,
+    /// How feedback became reward.
+    pub reward: RewardDefinition,
+    /// Seeds everything random in training.
+    pub seed: u64,
+    /// The version whose learner it continued, if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub continued_from: Option<u64>,
+}
+
+/// One figure of an offline evaluation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Evaluation {
+    /// The estimator, such as `snips`.
+    pub estimator: String,
+    /// Its estimate of the policy's value: mean reward per shown item.
+    pub value: f64,
+    /// Lower bound of the interval.
+    pub lower: f64,
+    /// Upper bound of the interval.
+    pub upper: f64,
+    /// The interval's confidence, such as 0.95.
+    pub confidence: f64,
+    /// How many logged rounds it rests on.
+    pub rounds: u64,
+    /// The logging policy's own mean reward on the same rounds.
+    pub baseline: f64,
+}
+
+/// Sample inputs and the scores expected for them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Parity {
+    /// One `state` row.
+    pub state: Vec<f32>,
+    /// The rows of `items`.
+    pub items: Vec<Vec<f32>>,
+    /// One `noise` row; empty where the model takes none.
+    #[serde(default)]
+    pub noise: Vec<f32>,
+    /// The score of each item.
+    pub scores: Vec<f32>,
+    /// The greatest allowed difference, relative to the greatest score where that is above 1.
+    pub tolerance: f32,
+}
+
+/// A manifest that cannot be used.
+#[derive(Debug, Error)]
+pub enum ManifestError {
+    /// Written by a newer slated.
+    #[error("`format` is {0}, this slated reads {FORMAT}")]
+    Format(u32),
+    /// A name that cannot be a folder and a metric label.
+    #[error("`name` is `{0}`; allowed are 1 to 64 letters, digits, `_`, `-` and `.`, beginning with a letter or digit")]
+    Name(String),
+    /// A number outside its range.
+    #[error("`{field}` is {value}, {allowed}")]
+    Range {
+        /// The field.
+        field: &'static str,
+        /// Its value, as text.
+        value: String,
+        /// What is allowed.
+        allowed: &'static str,
+    },
+    /// The feature schema.
+    #[error(transparent)]
+    Features(#[from] SchemaError),
+    /// The session settings.
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    /// The exploration settings.
+    #[error(transparent)]
+    Exploration(#[from] ExplorationError),
+    /// The reward definition.
+    #[error(transparent)]
+    Reward(#[from] RewardError),
+    /// The signature's widths are not those of the feature schema.
+    #[error("`signature.{field}` is {declared}, but the feature schema encodes to {encoded}")]
+    Width {
+        /// The field.
+        field: &'static str,
+        /// The signature's width.
+        declared: usize,
+        /// The encoder's width.
+        encoded: usize,
+    },
+    /// Posterior sampling without a noise input, or a noise input that nothing draws.
+    #[error("exploration `{0}` and `signature.noise` do not go together: posterior sampling needs a noise input, others must have none")]
+    Noise(&'static str),
+    /// A session feature that the accumulator does not offer.
+    #[error("session feature `{0}`: the session accumulator does not offer it with these `session` settings")]
+    SessionFeature(String),
+}
+
+impl Manifest {
+    /// Checks the manifest and prepares its encoder.
+    ///
+    /// # Errors
+    /// The first field that cannot be used.
+    pub fn check(&self) -> Result<Encoder, ManifestError> {
+        let range = |field, value: String, allowed| Err(ManifestError::Range { field, value, allowed });
+        if self.format != FORMAT {
+            return Err(ManifestError::Format(self.format));
+        }
+        check_policy_name(&self.name)?;
+        if self.version == 0 || self.version > i64::MAX as u64 {
+            return range("version", self.version.to_string(), "versions count from 1");
+        }
+        if !(0.0..=1.0).contains(&self.discount) {
+            return range("discount", self.discount.to_string(), "allowed are 0 to 1");
+        }
+        if self.slate.max_size == 0 || self.slate.max_candidates < self.slate.max_size {
+            let value = format!("{} of {} candidates", self.slate.max_size, self.slate.max_candidates);
+            return range("slate", value, "the size is at least 1 and at most the number of candidates");
+        }
+        self.exploration.check()?;
+        if let Some(training) = &self.training {
+            training.reward.check()?;
+        }
+        let encoder = Encoder::new(&self.features)?;
+        for (field, declared, encoded) in [
+            ("state_width", self.signature.state_width, encoder.state_width()),
+            ("item_width", self.signature.item_width, encoder.item_width()),
+        ] {
+            if declared != encoded {
+                return Err(ManifestError::Width { field, declared, encoded });
+            }
+        }
+        let offered = SessionAccumulator::new(&self.session, encoder.item_width())?.features(DateTime::UNIX_EPOCH);
+        if let Some(feature) = self.features.session.iter().find(|feature| offered.get(&feature.name).is_none()) {
+            return Err(ManifestError::SessionFeature(feature.name.clone()));
+        }
+        if matches!(self.exploration, Exploration::PosteriorSampling { .. }) != self.signature.noise.is_some() {
+            return Err(ManifestError::Noise(self.exploration.method()));
+        }
+        Ok(encoder)
+    }
+
+    /// Whether the policy reads the session, so that the service must keep one.
+    #[must_use]
+    pub fn reads_session(&self) -> bool {
+        !self.features.session.is_empty() || self.signature.history.is_some()
+    }
+}
+
+/// Checks a policy's name: it becomes a folder and a metric label.
+///
+/// # Errors
+/// A name with other characters, empty, or too long.
+pub fn check_policy_name(name: &str) -> Result<(), ManifestError> {
+    let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte));
+    let begins = name.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric());
+    if plain && begins && name.len() <= 64 { Ok(()) } else { Err(ManifestError::Name(name.to_owned())) }
+}
+
+/// The JSON Schema of `policy.json`.
+#[must_use]
+pub fn json_schema() -> serde_json::Value {
+    schemars::schema_for!(Manifest).to_value()
+}

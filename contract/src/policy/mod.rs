@@ -1,0 +1,9 @@
+//! The policy bundle: `models/<name>/<version>/` with `model.onnx` and `policy.json`.
+
+mod bundle;
+mod manifest;
+
+pub use bundle::{Bundle, BundleError, BundleWriter, LEARNER, MANIFEST, MODEL, latest_version, sha256_hex, versions};
+pub use manifest::{
+    Algorithm, Evaluation, FORMAT, Manifest, ManifestError, Parity, SlateLimits, TrainingRecord, check_policy_name, json_schema,
+};

@@ -1,0 +1,154 @@
+//! Drawing a slate.
+
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
+use thiserror::Error;
+
+use super::{DecisionSeed, Exploration, Propensities, propensities};
+
+/// The model's scores for one decision: `[rows, candidates]`, one row except under posterior sampling, where row 0 is
+/// acted upon and the others serve to estimate propensities.
+#[derive(Debug, Clone, Copy)]
+pub struct Scores<'a> {
+    values: &'a [f32],
+    candidates: usize,
+}
+
+/// A slate with the probabilities of showing it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DrawnSlate {
+    /// Indices into the candidates, by position.
+    pub items: Vec<usize>,
+    /// The probabilities of this slate.
+    pub propensities: Propensities,
+}
+
+/// A slate that cannot be drawn.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum DrawError {
+    /// A size of zero, or above the number of candidates.
+    #[error("a slate of {size} cannot be drawn from {candidates} candidates")]
+    Size {
+        /// The slate size asked for.
+        size: usize,
+        /// How many candidates there are.
+        candidates: usize,
+    },
+    /// The scores are not `rows x candidates`.
+    #[error("{given} scores for {rows} rows of {candidates} candidates")]
+    Shape {
+        /// How many scores there are.
+        given: usize,
+        /// How many rows the exploration needs.
+        rows: usize,
+        /// How many candidates there are.
+        candidates: usize,
+    },
+    /// A score is NaN or infinite.
+    #[error("the policy scored candidate {candidate} with {score}, which cannot be ranked")]
+    NotFinite {
+        /// Its index.
+        candidate: usize,
+        /// Its score, as text.
+        score: String,
+    },
+    /// A slate whose propensities are asked for names a candidate twice, or one that does not exist.
+    #[error("the slate names candidate {candidate}, which is not one of the {candidates} candidates or stands twice")]
+    Item {
+        /// The index.
+        candidate: usize,
+        /// How many candidates there are.
+        candidates: usize,
+    },
+}
+
+impl<'a> Scores<'a> {
+    /// Checks and wraps `values`, row after row.
+    ///
+    /// # Errors
+    /// Values that do not make the rows that `exploration` needs, or are not finite.
+    pub fn new(values: &'a [f32], candidates: usize, exploration: &Exploration) -> Result<Self, DrawError> {
+        let rows = exploration.score_rows();
+        if values.len() != rows * candidates {
+            return Err(DrawError::Shape { given: values.len(), rows, candidates });
+        }
+        match values.iter().position(|score| !score.is_finite()) {
+            Some(at) => Err(DrawError::NotFinite { candidate: at % candidates, score: values[at].to_string() }),
+            None => Ok(Self { values, candidates }),
+        }
+    }
+
+    /// How many candidates there are.
+    #[must_use]
+    pub const fn candidates(&self) -> usize {
+        self.candidates
+    }
+
+    /// The row that is acted upon.
+    #[must_use]
+    pub fn first(&self) -> &'a [f32] {
+        &self.values[..self.candidates]
+    }
+
+    /// The rows that propensities are estimated from.
+    pub(super) fn further(&self) -> impl Iterator<Item = &'a [f32]> {
+        self.values.chunks_exact(self.candidates).skip(1)
+    }
+}
+
+/// Draws a slate of `size` and computes its propensities.
+///
+/// # Errors
+/// A size of zero or above the number of candidates.
+pub fn draw(exploration: &Exploration, scores: &Scores, size: usize, seed: DecisionSeed) -> Result<DrawnSlate, DrawError> {
+    let candidates = scores.candidates();
+    if size == 0 || size > candidates {
+        return Err(DrawError::Size { size, candidates });
+    }
+    let mut generator = seed.slate_generator();
+    let items = match exploration {
+        Exploration::Greedy | Exploration::PosteriorSampling { .. } => top(scores.first(), size),
+        Exploration::EpsilonGreedy { epsilon } => draw_epsilon_greedy(scores.first(), size, *epsilon, &mut generator),
+        Exploration::Softmax { temperature } => draw_plackett_luce(scores.first(), size, *temperature, &mut generator),
+    };
+    let propensities = propensities(exploration, scores, &items)?;
+    Ok(DrawnSlate { items, propensities })
+}
+
+/// The indices of the `size` highest values, best first; ties go to the lower index.
+pub(super) fn top<T: PartialOrd + Copy>(values: &[T], size: usize) -> Vec<usize> {
+    let order = |&a: &usize, &b: &usize| {
+        values[b].partial_cmp(&values[a]).unwrap_or(std::cmp::Ordering::Equal).then(a.cmp(&b))
+    };
+    let mut indices: Vec<usize> = (0..values.len()).collect();
+    if size < indices.len() {
+        indices.select_nth_unstable_by(size, order);
+        indices.truncate(size);
+    }
+    indices.sort_unstable_by(order);
+    indices
+}
+
+fn draw_epsilon_greedy(scores: &[f32], size: usize, epsilon: f64, generator: &mut ChaCha8Rng) -> Vec<usize> {
+    let mut left = top(scores, scores.len());
+    (0..size)
+        .map(|_| {
+            let explore = generator.random::<f64>() < epsilon;
+            left.remove(if explore { generator.random_range(0..left.len()) } else { 0 })
+        })
+        .collect()
+}
+
+/// The Gumbel trick: the order of `logit + Gumbel noise` is a Plackett-Luce draw (Yellott 1977; Kool et al. 2019,
+/// arXiv:1903.06059).
+fn draw_plackett_luce(scores: &[f32], size: usize, temperature: f64, generator: &mut ChaCha8Rng) -> Vec<usize> {
+    let keys: Vec<f64> = scores
+        .iter()
+        .map(|&score| {
+            // 1 - u is in (0, 1], so the inner logarithm is finite; u = 0 gives the largest key, which is right.
+            let uniform: f64 = generator.random();
+            f64::from(score) / temperature - (-(1.0 - uniform).ln()).ln()
+        })
+        .collect();
+    top(&keys, size)
+}

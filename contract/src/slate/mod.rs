@@ -1,0 +1,17 @@
+//! How scores become a slate, and with which propensities.
+//!
+//! Randomness is the caller's, seeded per decision, never the model's: the same seed, scores and settings give the
+//! same slate and the same propensities, so that a log can be verified by replay.
+
+mod draw;
+mod epsilon_greedy;
+mod exploration;
+mod plackett_luce;
+mod posterior;
+mod propensity;
+mod seed;
+
+pub use draw::{DrawError, DrawnSlate, Scores, draw};
+pub use exploration::{Exploration, ExplorationError};
+pub use propensity::{Propensities, propensities};
+pub use seed::{DecisionSeed, standard_normal};

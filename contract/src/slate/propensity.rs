@@ -1,0 +1,47 @@
+//! The probabilities of a slate.
+
+use super::{DrawError, Exploration, Scores, epsilon_greedy, plackett_luce, posterior};
+
+/// The probabilities with which a policy shows a slate of K items.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Propensities {
+    /// `P(a_1, ..., a_k)` for each prefix length k = 1..K; the last is the joint propensity of the slate.
+    pub cascade: Vec<f64>,
+    /// `P(item a_k stands at position k)`, whatever stands elsewhere, for k = 1..K.
+    pub marginal: Vec<f64>,
+    /// How many draws the figures are estimated from; `None` where they are exact.
+    pub draws: Option<u32>,
+}
+
+impl Propensities {
+    /// The probability of the whole slate.
+    #[must_use]
+    pub fn joint(&self) -> f64 {
+        self.cascade.last().copied().unwrap_or(1.0)
+    }
+}
+
+/// The propensities of `slate` (indices into the candidates, by position) under `exploration` of `scores`.
+///
+/// Greedy, epsilon-greedy and softmax are exact; see the method's own module for the formula. Posterior sampling is
+/// estimated from the further rows of `scores`.
+///
+/// # Errors
+/// A slate that is empty or too long, or names a candidate twice or one that does not exist.
+pub fn propensities(exploration: &Exploration, scores: &Scores, slate: &[usize]) -> Result<Propensities, DrawError> {
+    let candidates = scores.candidates();
+    if slate.is_empty() || slate.len() > candidates {
+        return Err(DrawError::Size { size: slate.len(), candidates });
+    }
+    for (position, &candidate) in slate.iter().enumerate() {
+        if candidate >= candidates || slate[..position].contains(&candidate) {
+            return Err(DrawError::Item { candidate, candidates });
+        }
+    }
+    Ok(match *exploration {
+        Exploration::Greedy => epsilon_greedy::propensities(scores.first(), slate, 0.0),
+        Exploration::EpsilonGreedy { epsilon } => epsilon_greedy::propensities(scores.first(), slate, epsilon),
+        Exploration::Softmax { temperature } => plackett_luce::propensities(scores.first(), slate, temperature),
+        Exploration::PosteriorSampling { draws } => posterior::propensities(scores, slate, draws),
+    })
+}
