@@ -30,7 +30,13 @@ pub trait Event: Serialize + DeserializeOwned + Clone + Send + Sync + 'static {
 #[error("{kind}: {source}")]
 pub struct ColumnsError {
     kind: &'static str,
-    source: serde_arrow::Error,
+    source: Box<dyn std::error::Error + Send + Sync>,
+}
+
+impl ColumnsError {
+    fn of<E: Event>(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self { kind: E::KIND, source: source.into() }
+    }
 }
 
 impl Event for Decision {
@@ -77,8 +83,8 @@ pub fn schema<E: Event>() -> SchemaRef {
 /// Events that do not fit, which would be a defect of this crate.
 pub fn encode<E: Event>(events: &[E]) -> Result<RecordBatch, ColumnsError> {
     let columns = E::columns();
-    let batch = serde_arrow::to_record_batch(columns.fields(), &events).map_err(|source| ColumnsError { kind: E::KIND, source })?;
-    batch.with_schema(Arc::clone(columns)).map_err(|source| ColumnsError { kind: E::KIND, source: source.into() })
+    let batch = serde_arrow::to_record_batch(columns.fields(), &events).map_err(ColumnsError::of::<E>)?;
+    batch.with_schema(Arc::clone(columns)).map_err(ColumnsError::of::<E>)
 }
 
 /// The events of a record batch.
@@ -86,7 +92,7 @@ pub fn encode<E: Event>(events: &[E]) -> Result<RecordBatch, ColumnsError> {
 /// # Errors
 /// A batch that lacks a column, or holds values that are no event's.
 pub fn decode<E: Event>(batch: &RecordBatch) -> Result<Vec<E>, ColumnsError> {
-    serde_arrow::from_record_batch(batch).map_err(|source| ColumnsError { kind: E::KIND, source })
+    serde_arrow::from_record_batch(batch).map_err(ColumnsError::of::<E>)
 }
 
 static DECISION: LazyLock<SchemaRef> = LazyLock::new(|| {
