@@ -1,1 +1,7 @@
-fn main() {}
+//! The `slated` binary.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    slated::cli::main()
+}

@@ -1,0 +1,176 @@
+//! `POST /feedback`.
+
+use axum::Json;
+use axum::extract::State;
+use chrono::{DateTime, SubsecRound, Utc};
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+use slated_contract::event::{Feedback, check_event_type, check_identifier};
+use std::fmt;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::body::JsonBody;
+use super::{App, Problem};
+use crate::journal::Appended;
+
+/// One event, or an array of them.
+#[derive(Debug, ToSchema)]
+#[serde(untagged)]
+pub enum FeedbackRequest {
+    /// One event.
+    One(FeedbackEvent),
+    /// Several; all are kept or none.
+    Many(Vec<FeedbackEvent>),
+}
+
+impl<'de> Deserialize<'de> for FeedbackRequest {
+    /// By hand, because serde's `untagged` would lose the path of a field at fault.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct RequestVisitor;
+
+        impl<'de> Visitor<'de> for RequestVisitor {
+            type Value = FeedbackRequest;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+                formatter.write_str("a feedback event, or an array of them")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<FeedbackRequest, A::Error> {
+                FeedbackEvent::deserialize(MapAccessDeserializer::new(map)).map(FeedbackRequest::One)
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, sequence: A) -> Result<FeedbackRequest, A::Error> {
+                Vec::deserialize(SeqAccessDeserializer::new(sequence)).map(FeedbackRequest::Many)
+            }
+        }
+
+        deserializer.deserialize_any(RequestVisitor)
+    }
+}
+
+/// What came of a decision.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FeedbackEvent {
+    /// The caller's id of this event, at most 256 bytes: the same id again is the same event and counts once. The
+    /// service makes a UUIDv7 where absent.
+    #[schema(example = "click-81723-1")]
+    #[serde(default)]
+    pub feedback_id: Option<String>,
+    /// The decision it is about. It need not be known to this replica, or yet.
+    #[schema(example = "page-view-81723")]
+    pub decision_id: String,
+    /// What happened: a lower-case name such as `click`, `dwell` or `purchase`.
+    #[schema(example = "click")]
+    pub event: String,
+    /// How much: 1 for a click, seconds for a dwell, an amount for a purchase.
+    #[schema(example = 1.0, default = 1.0)]
+    #[serde(default = "one")]
+    pub value: f64,
+    /// The item it is about. The whole slate where neither item nor position is given.
+    #[schema(example = "shirt-2")]
+    #[serde(default)]
+    pub item: Option<String>,
+    /// The position it is about, from 0.
+    #[schema(minimum = 0)]
+    #[serde(default)]
+    pub position: Option<i32>,
+    /// When it happened, RFC 3339; now where absent.
+    #[schema(example = "2026-01-31T12:00:00Z")]
+    #[serde(default)]
+    pub time: Option<DateTime<Utc>>,
+}
+
+const fn one() -> f64 {
+    1.0
+}
+
+/// What became of the events.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct FeedbackResponse {
+    /// How many were new, and are now kept.
+    #[schema(example = 1)]
+    pub accepted: usize,
+    /// How many were known already.
+    #[schema(example = 0)]
+    pub duplicates: usize,
+    /// The ids of all, in the order in which they came.
+    pub feedback_ids: Vec<String>,
+}
+
+/// Report what came of a decision
+///
+/// Answered once the events are in the journal. They may come late, twice, or before their decision, and to any
+/// replica.
+#[utoipa::path(
+    post,
+    path = "/feedback",
+    tag = "recommend",
+    request_body = FeedbackRequest,
+    responses(
+        (status = 200, description = "The events are kept", body = FeedbackResponse),
+        (status = 400, description = "The body is not JSON", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "The body is too large", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "The body is not declared as JSON", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "A field's value is not acceptable", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "Too many requests at once", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The journal cannot keep events now", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub async fn feedback(State(app): State<App>, JsonBody(request): JsonBody<FeedbackRequest>) -> Result<Json<FeedbackResponse>, Problem> {
+    let now = Utc::now().trunc_subsecs(6);
+    let events = match request {
+        FeedbackRequest::One(event) => vec![check(event, "", now)?],
+        FeedbackRequest::Many(events) => {
+            let most = app.settings.max_feedback_batch;
+            if events.len() > most {
+                return Err(Problem::invalid("(array)", format!("has {} events, at most {most} are allowed", events.len())));
+            }
+            let check = |(index, event)| check(event, &format!("[{index}]."), now);
+            events.into_iter().enumerate().map(check).collect::<Result<Vec<_>, _>>()?
+        }
+    };
+    let outcomes = app.journal.append_feedback(&events).await?;
+    for (event, outcome) in events.iter().zip(&outcomes) {
+        let label = if *outcome == Appended::New { "new" } else { "duplicate" };
+        metrics::counter!("slated_feedback_total", "outcome" => label).increment(1);
+        if *outcome == Appended::New {
+            app.sessions.respond(event);
+        }
+    }
+    let accepted = outcomes.iter().filter(|outcome| **outcome == Appended::New).count();
+    Ok(Json(FeedbackResponse {
+        accepted,
+        duplicates: outcomes.len() - accepted,
+        feedback_ids: events.into_iter().map(|event| event.feedback_id).collect(),
+    }))
+}
+
+fn check(event: FeedbackEvent, prefix: &str, now: DateTime<Utc>) -> Result<Feedback, Problem> {
+    let field = |name: &str| format!("{prefix}{name}");
+    for (name, id) in [("feedback_id", &event.feedback_id), ("decision_id", &Some(event.decision_id.clone())), ("item", &event.item)] {
+        if let Some(id) = id {
+            check_identifier(id).map_err(|error| Problem::identifier(field(name), &error))?;
+        }
+    }
+    check_event_type(&event.event).map_err(|error| Problem::identifier(field("event"), &error))?;
+    if !event.value.is_finite() {
+        return Err(Problem::invalid(field("value"), "must be finite"));
+    }
+    if event.position.is_some_and(|position| position < 0) {
+        return Err(Problem::invalid(field("position"), "counts from 0"));
+    }
+    Ok(Feedback {
+        feedback_id: event.feedback_id.unwrap_or_else(|| Uuid::now_v7().to_string()),
+        decision_id: event.decision_id,
+        time: now,
+        occurred: event.time.map_or(now, |time| time.trunc_subsecs(6)),
+        source: "service".to_owned(),
+        event: event.event,
+        value: event.value,
+        item: event.item,
+        position: event.position,
+    })
+}

@@ -1,0 +1,44 @@
+//! The HTTP interface: one file a resource, the handler next to its route's OpenAPI attributes.
+
+mod admin;
+mod body;
+mod decisions;
+mod feedback;
+mod health;
+mod metrics;
+mod policies;
+mod problem;
+mod recommend;
+mod router;
+mod server;
+
+pub use problem::{Problem, ProblemField};
+pub use recommend::{CandidateRequest, RecommendRequest, RecommendResponse};
+pub use router::{openapi_yaml, router};
+pub use server::{ServeError, serve};
+
+use std::sync::Arc;
+
+use metrics_exporter_prometheus::PrometheusHandle;
+
+use crate::journal::Journal;
+use crate::serving::{Recommender, Registry};
+use crate::session::SessionStore;
+use crate::settings::ServerSettings;
+
+/// What the handlers share.
+#[derive(Clone)]
+pub struct App {
+    /// The loaded policies.
+    pub registry: Arc<Registry>,
+    /// Decides slates with them.
+    pub recommender: Arc<Recommender>,
+    /// The sessions.
+    pub sessions: Arc<SessionStore>,
+    /// Where everything is kept.
+    pub journal: Journal,
+    /// The limits.
+    pub settings: Arc<ServerSettings>,
+    /// The metrics.
+    pub metrics: PrometheusHandle,
+}

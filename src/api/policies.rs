@@ -1,0 +1,64 @@
+//! `GET /policies` and the loading of versions.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::{App, Problem};
+use crate::serving::{PolicyStatus, RegistryError};
+
+/// The policies of this service.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct PolicyList {
+    /// By name.
+    pub policies: Vec<PolicyStatus>,
+}
+
+/// What is live now.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct LoadedVersion {
+    /// The policy.
+    #[schema(example = "open-bandit")]
+    pub name: String,
+    /// Its live version.
+    #[schema(example = 2)]
+    pub version: u64,
+}
+
+/// List the policies
+#[utoipa::path(get, path = "/policies", tag = "policies", responses((status = 200, description = "All policies", body = PolicyList)))]
+pub async fn policies(State(app): State<App>) -> Json<PolicyList> {
+    Json(PolicyList { policies: app.registry.statuses() })
+}
+
+/// Load a version and make it live
+///
+/// The version is checked and run before it goes live; where it is refused, the live one goes on serving.
+#[utoipa::path(
+    post,
+    path = "/policies/{name}/versions/{version}/load",
+    tag = "policies",
+    params(
+        ("name" = String, Path, description = "The policy's name"),
+        ("version" = u64, Path, description = "The version to load"),
+    ),
+    responses(
+        (status = 200, description = "The version is live", body = LoadedVersion),
+        (status = 400, description = "The version is no number", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "The version was refused; what was live still is", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub async fn load(State(app): State<App>, Path((name, version)): Path<(String, String)>) -> Result<Json<LoadedVersion>, Problem> {
+    let version: u64 = version.parse().map_err(|_| Problem::malformed(format!("version `{version}` is not a number")))?;
+    let registry = Arc::clone(&app.registry);
+    let wanted = name.clone();
+    let loaded = tokio::task::spawn_blocking(move || registry.load(&wanted, Some(version))).await.map_err(Problem::internal)?;
+    match loaded {
+        Ok(policy) => Ok(Json(LoadedVersion { name, version: policy.manifest.version })),
+        Err(RegistryError::Load(error)) => Err(Problem::invalid("version", format!("was refused: {error}"))),
+        Err(error @ RegistryError::Unknown { .. }) => Err(Problem::not_found(error.to_string())),
+    }
+}

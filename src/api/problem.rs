@@ -1,0 +1,171 @@
+//! Errors as RFC 9457 problem details.
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use slated_contract::event::IdentifierError;
+use slated_contract::feature::EncodeError;
+use utoipa::ToSchema;
+
+use crate::journal::JournalError;
+use crate::serving::{EngineError, RecommendError, RegistryError};
+
+/// A problem, as `application/problem+json`.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Problem {
+    /// Identifies the kind of problem.
+    #[serde(rename = "type")]
+    #[schema(example = "urn:slated:problem:invalid-request")]
+    pub kind: String,
+    /// The kind, for people.
+    #[schema(example = "The request is not valid")]
+    pub title: &'static str,
+    /// The HTTP status.
+    #[schema(value_type = u16, example = 422)]
+    #[serde(serialize_with = "status_code")]
+    pub status: StatusCode,
+    /// What is wrong with this request, and what to do.
+    pub detail: String,
+    /// The fields at fault.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<ProblemField>,
+    #[serde(skip)]
+    retry_after_seconds: Option<u32>,
+}
+
+/// One field at fault.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ProblemField {
+    /// Its path in the request, such as `candidates[3].features.price`.
+    #[schema(example = "candidates[3].features.price")]
+    pub field: String,
+    /// What is wrong with it.
+    pub detail: String,
+}
+
+fn status_code<S: serde::Serializer>(status: &StatusCode, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u16(status.as_u16())
+}
+
+impl Problem {
+    fn new(status: StatusCode, kind: &str, title: &'static str, detail: impl Into<String>) -> Self {
+        let kind = format!("urn:slated:problem:{kind}");
+        Self { kind, title, status, detail: detail.into(), errors: Vec::new(), retry_after_seconds: None }
+    }
+
+    /// 400: the body is not JSON, or not of the right form.
+    pub fn malformed(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "malformed-body", "The body could not be read", detail)
+    }
+
+    /// 422: a field's value is not acceptable.
+    pub fn invalid(field: impl Into<String>, detail: impl Into<String>) -> Self {
+        let (field, detail) = (field.into(), detail.into());
+        let mut problem = Self::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "invalid-request",
+            "The request is not valid",
+            format!("`{field}` {detail}"),
+        );
+        problem.errors.push(ProblemField { field, detail });
+        problem
+    }
+
+    /// 404: there is nothing here.
+    pub fn not_found(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not-found", "Not found", detail)
+    }
+
+    /// 405: the resource has no such method.
+    pub fn method_not_allowed(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "The resource does not have this method", detail)
+    }
+
+    /// 409: the request contradicts what is already recorded.
+    pub fn conflict(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, "conflict", "The request contradicts an earlier one", detail)
+    }
+
+    /// 413: the body is over the limit.
+    pub fn too_large(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", "The body is too large", detail)
+    }
+
+    /// 415: the body is not declared as JSON.
+    pub fn unsupported_media_type(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "The body must be JSON", detail)
+    }
+
+    /// 429: more is asked for than can be served now.
+    pub fn busy(detail: impl Into<String>) -> Self {
+        let mut problem = Self::new(StatusCode::TOO_MANY_REQUESTS, "busy", "Too many requests at once", detail);
+        problem.retry_after_seconds = Some(1);
+        problem
+    }
+
+    /// 503: the service cannot do this now.
+    pub fn unavailable(detail: impl Into<String>) -> Self {
+        let mut problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "The service cannot answer now", detail);
+        problem.retry_after_seconds = Some(1);
+        problem
+    }
+
+    /// 500: a defect. The detail goes into the log, not to the caller.
+    pub fn internal(detail: impl std::fmt::Display) -> Self {
+        tracing::error!(%detail, "internal error");
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "The service failed", "the log of the service says why")
+    }
+
+    /// A field that is no acceptable id or event type.
+    pub fn identifier(field: impl Into<String>, error: &IdentifierError) -> Self {
+        Self::invalid(field, error.to_string())
+    }
+
+    fn feature(prefix: &str, error: &EncodeError) -> Self {
+        Self::invalid(format!("{prefix}.{}", error.feature), error.kind.to_string())
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut response = (self.status, axum::Json(&self)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if let Some(seconds) = self.retry_after_seconds {
+            headers.insert(header::RETRY_AFTER, seconds.into());
+        }
+        response
+    }
+}
+
+impl From<RecommendError> for Problem {
+    fn from(error: RecommendError) -> Self {
+        let detail = error.to_string();
+        match error {
+            RecommendError::Registry(RegistryError::Unknown { .. }) => Self::not_found(detail),
+            RecommendError::Registry(RegistryError::Load(_)) => Self::unavailable(detail),
+            RecommendError::State(error) => Self::feature(&error.group.to_string(), &error),
+            RecommendError::Candidate { index, source, .. } => Self::feature(&format!("candidates[{index}].features"), &source),
+            RecommendError::UnknownItem { index, .. } | RecommendError::Duplicate { index, .. } => {
+                Self::invalid(format!("candidates[{index}]"), detail)
+            }
+            RecommendError::TooManyCandidates { .. } => Self::invalid("candidates", detail),
+            RecommendError::Size { .. } => Self::invalid("slate_size", detail),
+            RecommendError::Engine(EngineError::Busy(_)) => Self::busy(detail),
+            RecommendError::Engine(EngineError::Stopped) => Self::unavailable(detail),
+            RecommendError::Engine(EngineError::Failed(_)) | RecommendError::Draw(_) => Self::internal(detail),
+        }
+    }
+}
+
+impl From<JournalError> for Problem {
+    fn from(error: JournalError) -> Self {
+        match error {
+            JournalError::Busy { .. } => Self::busy(error.to_string()),
+            _ => {
+                tracing::error!(%error, "journal failed");
+                Self::unavailable("the journal cannot keep this event now, so it was not accepted; the log of the service says why")
+            }
+        }
+    }
+}

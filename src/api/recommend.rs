@@ -1,0 +1,272 @@
+//! `POST /recommend`.
+
+use std::fmt;
+
+use axum::Json;
+use axum::extract::State;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+use slated_contract::event::{Decision, check_identifier};
+use slated_contract::feature::Features;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::body::JsonBody;
+use super::{App, Problem};
+use crate::journal::Appended;
+use crate::serving::Ask;
+
+/// What to recommend, to whom, out of what.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RecommendRequest {
+    /// The policy to ask; the service's default where absent.
+    #[schema(example = "open-bandit")]
+    #[serde(default)]
+    pub policy: Option<String>,
+    /// The caller's id for this decision, at most 256 bytes; the service makes a UUIDv7 where absent. The same id
+    /// again is answered with the recorded decision, so a request may be repeated safely.
+    #[schema(example = "page-view-81723")]
+    #[serde(default)]
+    pub event_id: Option<String>,
+    /// The user.
+    #[schema(example = "user-42")]
+    #[serde(default)]
+    pub user_id: Option<String>,
+    /// The session; where absent, the user's.
+    #[schema(example = "session-7")]
+    #[serde(default)]
+    pub session_id: Option<String>,
+    /// User features by name: numbers, strings, booleans or arrays of numbers.
+    #[schema(value_type = Object, example = json!({"age": 41, "country": "NO"}))]
+    #[serde(default)]
+    pub user: Features,
+    /// Context features by name.
+    #[schema(value_type = Object, example = json!({"device": "phone"}))]
+    #[serde(default)]
+    pub context: Features,
+    /// Session features by name, from a caller that keeps its own state; they go over those that the service keeps.
+    #[schema(value_type = Option<Object>)]
+    #[serde(default)]
+    pub session: Option<Features>,
+    /// What the slate is chosen from.
+    #[schema(min_items = 1)]
+    pub candidates: Vec<CandidateRequest>,
+    /// How many items to show.
+    #[schema(minimum = 1, example = 3)]
+    pub slate_size: usize,
+    /// Ids of items that must not be shown.
+    #[serde(default)]
+    pub exclude: Vec<String>,
+}
+
+/// A candidate: an id that the service's catalogue knows, or an id with features.
+#[derive(Debug, Clone, ToSchema)]
+#[schema(examples("shirt-1", json!({"id": "shirt-2", "features": {"price": 19.9}})))]
+#[serde(untagged)]
+pub enum CandidateRequest {
+    /// An id alone.
+    Id(String),
+    /// An id with features; they go over those of the catalogue.
+    Item {
+        /// The item's id.
+        id: String,
+        /// Item features by name.
+        #[schema(value_type = Option<Object>)]
+        features: Option<Features>,
+    },
+}
+
+impl<'de> Deserialize<'de> for CandidateRequest {
+    /// By hand, because serde's `untagged` would lose the path of a field at fault.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Item {
+            id: String,
+            #[serde(default)]
+            features: Option<Features>,
+        }
+
+        struct CandidateVisitor;
+
+        impl<'de> Visitor<'de> for CandidateVisitor {
+            type Value = CandidateRequest;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+                formatter.write_str("an item's id, or an object with `id` and `features`")
+            }
+
+            fn visit_str<E>(self, id: &str) -> Result<CandidateRequest, E> {
+                Ok(CandidateRequest::Id(id.to_owned()))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<CandidateRequest, A::Error> {
+                let Item { id, features } = Item::deserialize(MapAccessDeserializer::new(map))?;
+                Ok(CandidateRequest::Item { id, features })
+            }
+        }
+
+        deserializer.deserialize_any(CandidateVisitor)
+    }
+}
+
+/// The slate, with the probabilities of showing it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct RecommendResponse {
+    /// Names this decision in feedback.
+    #[schema(example = "0197f3a2-5b7c-7c3e-9d52-3b1f0e6a9c11")]
+    pub decision_id: String,
+    /// The policy that decided.
+    #[schema(example = "open-bandit")]
+    pub policy: String,
+    /// Its version.
+    #[schema(example = 1)]
+    pub policy_version: i64,
+    /// The slate, by position.
+    pub slate: Vec<SlateItem>,
+    /// The probability of the whole slate.
+    #[schema(example = 0.0123)]
+    pub propensity: f64,
+    /// How many posterior draws the propensities are estimated from; absent where they are exact.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub propensity_draws: Option<i32>,
+}
+
+/// One item of the slate.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct SlateItem {
+    /// The item's id.
+    #[schema(example = "shirt-2")]
+    pub item: String,
+    /// Where it stands, from 0.
+    #[schema(example = 0)]
+    pub position: i32,
+    /// The policy's score, by which it was ranked or drawn.
+    #[schema(example = 0.37)]
+    pub score: Option<f32>,
+    /// The probability of the slate's items up to and including this one.
+    #[schema(example = 0.21)]
+    pub cascade_propensity: f64,
+    /// The probability that this item stands at this position, whatever stands elsewhere.
+    #[schema(example = 0.21)]
+    pub marginal_propensity: f64,
+}
+
+/// Decide a slate
+///
+/// The decision is in the journal before it is answered.
+#[utoipa::path(
+    post,
+    path = "/recommend",
+    tag = "recommend",
+    request_body = RecommendRequest,
+    responses(
+        (status = 200, description = "The slate", body = RecommendResponse),
+        (status = 400, description = "The body is not JSON", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "No such policy is live", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "The event id was used for another request", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "The body is too large", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "The body is not declared as JSON", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "A field's value is not acceptable", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "Too many requests at once", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The journal or the model cannot answer now", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub async fn recommend(State(app): State<App>, JsonBody(request): JsonBody<RecommendRequest>) -> Result<Json<RecommendResponse>, Problem> {
+    let ask = check(request, &app)?;
+    let pick = app.recommender.recommend(ask).await?;
+    if app.journal.append_decision(&pick.decision).await? == Appended::Duplicate {
+        return repeated(&app, pick.decision).await;
+    }
+    app.recommender.shown(&pick);
+    let decision = &pick.decision;
+    let version = decision.policy_version.to_string();
+    metrics::counter!("slated_decisions_total", "policy" => decision.policy.clone(), "version" => version).increment(1);
+    metrics::histogram!("slated_slate_propensity", "policy" => decision.policy.clone()).record(decision.propensity);
+    Ok(Json(RecommendResponse::from(decision)))
+}
+
+/// Answers a repeated event id with what was recorded for it, if it was the same request.
+async fn repeated(app: &App, again: Decision) -> Result<Json<RecommendResponse>, Problem> {
+    let journal = app.journal.clone();
+    let id = again.decision_id.clone();
+    let recorded = tokio::task::spawn_blocking(move || journal.decision(&id)).await.map_err(Problem::internal)??;
+    let recorded = recorded.ok_or_else(|| Problem::internal("a duplicate decision is not in the journal"))?;
+    let items = |decision: &Decision| decision.candidates.iter().map(|c| (c.item.clone(), c.features.clone())).collect::<Vec<_>>();
+    let same = (&recorded.user_id, &recorded.session_id, &recorded.user, &recorded.context)
+        == (&again.user_id, &again.session_id, &again.user, &again.context)
+        && recorded.slate.len() == again.slate.len()
+        && items(&recorded) == items(&again);
+    if same {
+        Ok(Json(RecommendResponse::from(&recorded)))
+    } else {
+        Err(Problem::conflict(format!("`event_id` {} was used before for another request", again.decision_id)))
+    }
+}
+
+fn check(request: RecommendRequest, app: &App) -> Result<Ask, Problem> {
+    let limits = &app.settings;
+    if request.candidates.is_empty() {
+        return Err(Problem::invalid("candidates", "must not be empty"));
+    }
+    if request.candidates.len() > limits.max_candidates {
+        let detail = format!("has {} entries, at most {} are allowed", request.candidates.len(), limits.max_candidates);
+        return Err(Problem::invalid("candidates", detail));
+    }
+    if request.slate_size == 0 || request.slate_size > limits.max_slate_size {
+        let detail = format!("is {}, allowed are 1 to {}", request.slate_size, limits.max_slate_size);
+        return Err(Problem::invalid("slate_size", detail));
+    }
+    for (field, id) in [("event_id", &request.event_id), ("user_id", &request.user_id), ("session_id", &request.session_id)] {
+        if let Some(id) = id {
+            check_identifier(id).map_err(|error| Problem::identifier(field, &error))?;
+        }
+    }
+    let mut candidates = Vec::with_capacity(request.candidates.len());
+    for (index, candidate) in request.candidates.into_iter().enumerate() {
+        let (id, features) = match candidate {
+            CandidateRequest::Id(id) => (id, None),
+            CandidateRequest::Item { id, features } => (id, features),
+        };
+        check_identifier(&id).map_err(|error| Problem::identifier(format!("candidates[{index}].id"), &error))?;
+        candidates.push((id, features));
+    }
+    Ok(Ask {
+        decision_id: request.event_id.unwrap_or_else(|| Uuid::now_v7().to_string()),
+        policy: request.policy,
+        user_id: request.user_id,
+        session_id: request.session_id,
+        user: request.user,
+        context: request.context,
+        session: request.session,
+        candidates,
+        exclude: request.exclude,
+        size: request.slate_size,
+    })
+}
+
+impl From<&Decision> for RecommendResponse {
+    fn from(decision: &Decision) -> Self {
+        let score = |item: &str| decision.candidates.iter().find(|candidate| candidate.item == item)?.score;
+        Self {
+            decision_id: decision.decision_id.clone(),
+            policy: decision.policy.clone(),
+            policy_version: decision.policy_version,
+            slate: decision
+                .slate
+                .iter()
+                .map(|shown| SlateItem {
+                    item: shown.item.clone(),
+                    position: shown.position,
+                    score: score(&shown.item),
+                    cascade_propensity: shown.cascade_propensity,
+                    marginal_propensity: shown.marginal_propensity,
+                })
+                .collect(),
+            propensity: decision.propensity,
+            propensity_draws: decision.propensity_draws,
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! Exit codes that mean something.
+
+use std::process::ExitCode;
+
+use slated_contract::policy::BundleError;
+
+use crate::api::ServeError;
+use crate::catalogue::CatalogueError;
+use crate::serving::LoadError;
+use crate::settings::SettingsError;
+
+/// What `--help` says of them.
+pub const HELP: &str = "\
+Exit codes:
+  0    done
+  1    failed; the message says why
+  2    the command line is wrong
+  3    settings or input are wrong: nothing was changed
+  4    something needed is not there: an address in use, a service that does not answer
+  130  interrupted; what was done so far is kept";
+
+/// A command that was interrupted and kept what it had.
+#[derive(Debug, thiserror::Error)]
+#[error("interrupted: {0}")]
+pub struct Interrupted(pub String);
+
+/// Something outside slated that a command needs is not there.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Unavailable(pub String);
+
+/// Prints the error, with its causes, and picks the code.
+pub fn code(result: anyhow::Result<()>) -> ExitCode {
+    let Err(error) = result else { return ExitCode::SUCCESS };
+    eprintln!("error: {error:#}");
+    ExitCode::from(code_of(&error))
+}
+
+fn code_of(error: &anyhow::Error) -> u8 {
+    let is_input = |cause: &(dyn std::error::Error + 'static)| {
+        cause.is::<SettingsError>() || cause.is::<BundleError>() || cause.is::<LoadError>() || cause.is::<CatalogueError>()
+    };
+    let mut code = 1;
+    for cause in error.chain() {
+        if cause.is::<Interrupted>() {
+            return 130;
+        }
+        if is_input(cause) {
+            code = 3;
+        }
+        if cause.is::<ServeError>() || cause.is::<Unavailable>() {
+            code = 4;
+        }
+    }
+    code
+}

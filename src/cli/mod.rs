@@ -1,0 +1,93 @@
+//! The command line: one file a subcommand.
+
+mod completions;
+mod config;
+mod exit;
+mod healthcheck;
+mod openapi;
+mod policy;
+mod serve;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::settings::{Flag, Layered, LogFormat};
+use crate::telemetry;
+
+/// Serves recommendation policies, journals every interaction, and learns the next policy from the journal.
+#[derive(Debug, Parser)]
+#[command(name = "slated", version, max_term_width = 100, after_help = exit::HELP)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Flags of every subcommand.
+#[derive(Debug, Args)]
+struct Global {
+    /// Settings file in TOML; `slated.toml` in the current folder is read where it exists.
+    #[arg(long, short, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// How log lines look. Logs go to the standard error.
+    #[arg(long, global = true, value_name = "FORMAT")]
+    log_format: Option<LogFormat>,
+    /// What is logged, such as `info` or `slated=debug,info`.
+    #[arg(long, global = true, value_name = "FILTER")]
+    log_level: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Serve(serve::ServeArgs),
+    #[command(subcommand)]
+    Policy(policy::PolicyCommand),
+    Config(config::ConfigArgs),
+    Openapi(openapi::OpenapiArgs),
+    Healthcheck(healthcheck::HealthcheckArgs),
+    Completions(completions::CompletionsArgs),
+}
+
+impl Global {
+    /// The settings, with the flags of a subcommand on top.
+    fn settings(&self, flags: impl IntoIterator<Item = Option<Flag>>) -> anyhow::Result<Layered> {
+        let own = [Flag::given("log.format", self.log_format.as_ref()), Flag::given("log.level", self.log_level.as_ref())];
+        let flags: Vec<Flag> = own.into_iter().chain(flags).flatten().collect();
+        Ok(Layered::read(self.config.as_deref(), &flags)?)
+    }
+
+    /// The settings, with logging started.
+    fn start(&self, flags: impl IntoIterator<Item = Option<Flag>>) -> anyhow::Result<Layered> {
+        let layered = self.settings(flags)?;
+        telemetry::start_logging(&layered.settings.log)?;
+        Ok(layered)
+    }
+}
+
+/// Runs the command line of this process.
+#[must_use]
+pub fn main() -> ExitCode {
+    let Cli { global, command } = Cli::parse();
+    let result = match command {
+        Command::Serve(args) => serve::run(&global, &args),
+        Command::Policy(command) => policy::run(&global, &command),
+        Command::Config(args) => config::run(&global, &args),
+        Command::Openapi(args) => openapi::run(&args),
+        Command::Healthcheck(args) => healthcheck::run(&global, &args),
+        Command::Completions(args) => completions::run::<Cli>(&args),
+    };
+    exit::code(result)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,85 @@
+//! `slated policy`.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::{Args, Subcommand};
+use slated_contract::policy::{self, Bundle};
+
+use super::Global;
+use crate::serving::LoadedPolicy;
+use crate::settings::Flag;
+
+/// Look at policy bundles.
+#[derive(Debug, Subcommand)]
+pub enum PolicyCommand {
+    /// List the policies of a folder, and every version of each.
+    List(ModelsArgs),
+    /// Prove that a bundle can be served, and print its manifest.
+    Inspect(InspectArgs),
+    /// Print the JSON Schema of `policy.json`.
+    Schema,
+}
+
+/// Where the bundles are.
+#[derive(Debug, Args)]
+pub struct ModelsArgs {
+    /// Folder of policy bundles.
+    #[arg(long, value_name = "DIR")]
+    models: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  slated policy inspect open-bandit
+  slated policy inspect open-bandit --version 2 --models /srv/models")]
+pub struct InspectArgs {
+    /// The policy.
+    name: String,
+    /// Its version; the latest where absent.
+    #[arg(long, value_name = "N")]
+    version: Option<u64>,
+    #[command(flatten)]
+    models: ModelsArgs,
+}
+
+/// Runs the subcommand.
+pub fn run(global: &Global, command: &PolicyCommand) -> anyhow::Result<()> {
+    let folder = |args: &ModelsArgs| -> anyhow::Result<PathBuf> {
+        Ok(global.start([Flag::given("models.folder", args.models.as_ref())])?.settings.models.folder)
+    };
+    match command {
+        PolicyCommand::List(args) => list(&folder(args)?),
+        PolicyCommand::Inspect(args) => inspect(&folder(&args.models)?, args),
+        PolicyCommand::Schema => Ok(println!("{:#}", policy::json_schema())),
+    }
+}
+
+fn list(models: &std::path::Path) -> anyhow::Result<()> {
+    let entries = models.read_dir().with_context(|| format!("{}: the folder of models cannot be read", models.display()))?;
+    let mut names: Vec<String> = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    names.sort_unstable();
+    println!("{:24} {:>7}  {:16} {:20} {:>9}  model", "policy", "version", "algorithm", "exploration", "decisions");
+    for name in names {
+        for version in policy::versions(models, &name)? {
+            match Bundle::open(models, &name, Some(version)) {
+                Ok(Bundle { manifest, .. }) => println!(
+                    "{name:24} {version:>7}  {:16} {:20} {:>9}  {:.12}",
+                    manifest.algorithm.name,
+                    manifest.exploration.method(),
+                    manifest.training.as_ref().map_or_else(|| "-".to_owned(), |training| training.decisions.to_string()),
+                    manifest.model_sha256,
+                ),
+                Err(error) => println!("{name:24} {version:>7}  cannot be served: {error}"),
+            }
+        }
+    }
+    Ok(())
+}
+
+fn inspect(models: &std::path::Path, args: &InspectArgs) -> anyhow::Result<()> {
+    let policy = LoadedPolicy::load(models, &args.name, args.version, &crate::serving::EngineSettings::default())?;
+    println!("{}", serde_json::to_string_pretty(&policy.manifest)?);
+    Ok(())
+}

@@ -1,0 +1,131 @@
+//! `slated serve`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Args;
+use rand::RngExt;
+
+use super::Global;
+use crate::api::{self, App};
+use crate::catalogue::Catalogue;
+use crate::journal::Journal;
+use crate::serving::{Recommender, Registry};
+use crate::session::SessionStore;
+use crate::settings::{Flag, Settings};
+use crate::telemetry;
+
+/// Serve policies over HTTP and journal every interaction.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  slated serve
+  slated serve --listen 0.0.0.0:8080 --models models --policy open-bandit --journal journal
+  slated serve --catalogue items.jsonl --log-format json
+  SLATED_SERVER__LISTEN=127.0.0.1:9000 slated serve")]
+pub struct ServeArgs {
+    /// Address to listen on; port 0 takes any free one.
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
+    /// Folder of policy bundles.
+    #[arg(long, value_name = "DIR")]
+    models: Option<PathBuf>,
+    /// Policy that requests get which name none.
+    #[arg(long, value_name = "NAME")]
+    policy: Option<String>,
+    /// Its version at start; the latest where absent.
+    #[arg(long, value_name = "N")]
+    policy_version: Option<u64>,
+    /// Folder of the journal.
+    #[arg(long, value_name = "DIR")]
+    journal: Option<PathBuf>,
+    /// Items known by id: JSON lines of `{"id", "features"}`.
+    #[arg(long, value_name = "FILE")]
+    catalogue: Option<PathBuf>,
+    /// Seed of every random choice of the service.
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+}
+
+impl ServeArgs {
+    /// What these flags set.
+    pub fn flags(&self) -> [Option<Flag>; 7] {
+        [
+            Flag::given("server.listen", self.listen.as_ref()),
+            Flag::given("models.folder", self.models.as_ref()),
+            Flag::given("models.default", self.policy.as_ref()),
+            Flag::given("models.version", self.policy_version.as_ref()),
+            Flag::given("journal.folder", self.journal.as_ref()),
+            Flag::given("models.catalogue", self.catalogue.as_ref()),
+            Flag::given("seed", self.seed.as_ref()),
+        ]
+    }
+}
+
+/// Serves until SIGINT or SIGTERM.
+pub fn run(global: &Global, args: &ServeArgs) -> anyhow::Result<()> {
+    let settings = global.start(args.flags())?.settings;
+    let runtime = tokio::runtime::Runtime::new().context("cannot start the async runtime")?;
+    runtime.block_on(serve(settings))
+}
+
+async fn serve(settings: Settings) -> anyhow::Result<()> {
+    let metrics = telemetry::start_metrics()?;
+    let seed = settings.seed.unwrap_or_else(|| rand::rng().random());
+    tracing::info!(seed, "every random choice of this run derives from this seed");
+    let catalogue = match &settings.models.catalogue {
+        Some(path) => Catalogue::read(path)?,
+        None => Catalogue::default(),
+    };
+    let registry = load_policies(&settings)?;
+    let journal = Journal::open(&settings.journal)?;
+    let sessions = Arc::new(SessionStore::new(&settings.sessions));
+    let recommender = Recommender::new(Arc::clone(&registry), Arc::clone(&sessions), catalogue, seed);
+    let app = App {
+        registry,
+        recommender: Arc::new(recommender),
+        sessions,
+        journal: journal.clone(),
+        settings: Arc::new(settings.server.clone()),
+        metrics,
+    };
+    let drain = Duration::from_secs(settings.server.drain_seconds);
+    let served = api::serve(api::router(app), settings.server.listen, drain, stop_signal()?, |address| {
+        // On the standard output, so that a program that starts the service with port 0 can read the address.
+        println!("listening on http://{address}");
+        tracing::info!(%address, "ready");
+    })
+    .await;
+    journal.close().await.context("the journal did not close cleanly; what was acknowledged is kept")?;
+    served?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn load_policies(settings: &Settings) -> anyhow::Result<Arc<Registry>> {
+    let models = &settings.models;
+    let registry = Registry::new(models.folder.clone(), models.default.clone(), settings.runtime.clone());
+    registry.load(&models.default, models.version).with_context(|| {
+        format!("policy `{}` cannot be served; train one with `slated train`, or name another with `--policy`", models.default)
+    })?;
+    for name in &models.others {
+        registry.load(name, None).with_context(|| format!("policy `{name}` of `models.others` cannot be served"))?;
+    }
+    Ok(Arc::new(registry))
+}
+
+/// Resolves at SIGINT or SIGTERM.
+fn stop_signal() -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot watch for SIGINT")?;
+    let mut terminate = signal(SignalKind::terminate()).context("cannot watch for SIGTERM")?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
+}

@@ -1,0 +1,1 @@
+//! Turning other logs into journal events.

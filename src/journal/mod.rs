@@ -1,0 +1,166 @@
+//! The interaction journal: append-only, and acknowledged means kept.
+//!
+//! An event goes first into the durable tail (an embedded log-structured store), where a group commit makes it survive
+//! the process before it is acknowledged. Closed segments are Parquet files that anything can read. Nothing is ever
+//! rewritten.
+
+pub mod import;
+mod sealer;
+mod segment;
+mod settings;
+mod tail;
+mod writer;
+
+pub use segment::{SegmentFile, read_segments, write_segment};
+pub use settings::{Durability, JournalSettings};
+pub use tail::TailStats;
+pub use writer::Appended;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use slated_contract::event::{Decision, Event, Feedback};
+use thiserror::Error;
+
+use sealer::Sealer;
+use tail::Tail;
+use writer::{Entry, Writer};
+
+/// A journal that cannot be used.
+#[derive(Debug, Error)]
+pub enum JournalError {
+    /// Another process has it open.
+    #[error("journal {0}: another process has it open; a journal has one writer, give each service its own folder")]
+    Locked(PathBuf),
+    /// The durable tail.
+    #[error("journal {folder}: {reason}")]
+    Tail {
+        /// The journal's folder.
+        folder: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// A segment file.
+    #[error("journal segment {path}: {reason}")]
+    Segment {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// As many events wait as may.
+    #[error("the journal's queue is full ({queued} requests wait to be written)")]
+    Busy {
+        /// How many wait.
+        queued: usize,
+    },
+    /// Writing failed; the events were not accepted.
+    #[error("the journal cannot be written: {0}")]
+    Write(String),
+    /// An event that cannot be stored, which would be a defect.
+    #[error("an event cannot be encoded: {0}")]
+    Encode(String),
+    /// The journal was closed.
+    #[error("the journal is closed")]
+    Closed,
+}
+
+/// An open journal; clones share it.
+#[derive(Clone)]
+pub struct Journal {
+    tail: Arc<Tail>,
+    writer: Arc<Writer>,
+    sealer: Arc<Sealer>,
+}
+
+impl Journal {
+    /// Opens the journal in the settings' folder, creating it where absent, and finishes what a crash left undone.
+    ///
+    /// # Errors
+    /// A folder that another process has open, or that cannot be read or written.
+    pub fn open(settings: &JournalSettings) -> Result<Self, JournalError> {
+        let tail = Arc::new(Tail::open(settings)?);
+        sealer::recover(&tail)?;
+        let writer = Arc::new(Writer::start(Arc::clone(&tail), settings)?);
+        let sealer = Arc::new(Sealer::start(Arc::clone(&tail), settings)?);
+        Ok(Self { tail, writer, sealer })
+    }
+
+    /// Appends a decision; it is kept once this returns.
+    ///
+    /// # Errors
+    /// A full queue, at once; a failure to write. The decision was then not accepted.
+    pub async fn append_decision(&self, decision: &Decision) -> Result<Appended, JournalError> {
+        let outcomes = self.writer.append(vec![Entry::new(decision)?]).await?;
+        Ok(outcomes.first().copied().unwrap_or(Appended::Duplicate))
+    }
+
+    /// Appends feedback, all of it or none; it is kept once this returns. The outcomes are in the order of the events.
+    ///
+    /// # Errors
+    /// As for [`Journal::append_decision`].
+    pub async fn append_feedback(&self, feedback: &[Feedback]) -> Result<Vec<Appended>, JournalError> {
+        if feedback.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.writer.append(feedback.iter().map(Entry::new).collect::<Result<_, _>>()?).await
+    }
+
+    /// A decision by its id, from the tail or a segment that this journal closed; blocking.
+    ///
+    /// # Errors
+    /// A tail or segment that cannot be read.
+    pub fn decision(&self, id: &str) -> Result<Option<Decision>, JournalError> {
+        let Some(sequence) = self.tail.sequence_of::<Decision>(id)? else { return Ok(None) };
+        // Sealing may move the event from the tail to a segment between two looks, never the other way.
+        if let Some(decision) = self.tail.event::<Decision>(sequence)? {
+            return Ok(Some(decision));
+        }
+        for path in self.tail.segment_of::<Decision>(sequence)? {
+            if let Some(decision) = segment::find::<Decision>(&path, id)? {
+                return Ok(Some(decision));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Closes everything that was acknowledged before this call into Parquet.
+    ///
+    /// # Errors
+    /// A segment that cannot be written; its events stay in the tail.
+    pub async fn seal(&self) -> Result<Vec<SegmentFile>, JournalError> {
+        self.sealer.seal().await
+    }
+
+    /// Whether events can be written.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn health(&self) -> Result<(), JournalError> {
+        self.writer.health()
+    }
+
+    /// What is in the tail and what waits to get there.
+    #[must_use]
+    pub fn stats(&self) -> TailStats {
+        self.tail.stats()
+    }
+
+    /// Sets the gauges that only make sense at the moment they are read.
+    pub fn report_metrics(&self) {
+        let stats = self.stats();
+        metrics::gauge!("slated_journal_queue_depth").set(self.writer.queued() as f64);
+        metrics::gauge!("slated_journal_tail_events", "kind" => Decision::KIND).set(stats.decisions as f64);
+        metrics::gauge!("slated_journal_tail_events", "kind" => Feedback::KIND).set(stats.feedback as f64);
+    }
+
+    /// Writes what is queued, closes the last segments where the settings say so, and syncs to disk.
+    ///
+    /// # Errors
+    /// Segments that cannot be written; their events stay in the tail, for the next start.
+    pub async fn close(&self) -> Result<(), JournalError> {
+        self.writer.stop().await;
+        self.sealer.stop().await?;
+        self.tail.sync()
+    }
+}

@@ -1,0 +1,166 @@
+//! Closing the tail into segments, and finishing at start what a crash interrupted.
+//!
+//! A range of sequence numbers is closed in three steps: note the range, write its files, remove it from the tail. The
+//! range decides the files' names and bytes, so whatever the step at which the process dies, repeating from the note
+//! leads to the same files:
+//!
+//! - before the note: nothing has happened;
+//! - after the note, with no, some or all files in place: all are written again, over their like;
+//! - the removal is one atomic commit together with the end of the note.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use chrono::{TimeDelta, Utc};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use slated_contract::event::{Decision, Event, Feedback};
+use tokio::sync::oneshot;
+
+use super::segment::{SegmentFile, write_segment};
+use super::tail::{Range, SegmentRecord, Tail};
+use super::{JournalError, JournalSettings};
+
+/// How often the tail's size and age are looked at.
+const TICK: Duration = Duration::from_millis(500);
+
+type Sealed = Result<Vec<SegmentFile>, JournalError>;
+
+enum Command {
+    Seal(oneshot::Sender<Sealed>),
+    Stop(oneshot::Sender<Sealed>),
+}
+
+/// The handle of the sealing thread.
+pub struct Sealer {
+    commands: Sender<Command>,
+}
+
+impl Sealer {
+    /// Starts the thread.
+    pub fn start(tail: Arc<Tail>, settings: &JournalSettings) -> Result<Self, JournalError> {
+        let (commands, received) = crossbeam_channel::unbounded();
+        let worker = Worker { tail, settings: settings.clone(), commands: received, waiting_since: None };
+        thread::Builder::new()
+            .name("journal-sealer".to_owned())
+            .spawn(move || worker.work())
+            .map_err(|error| JournalError::Write(format!("cannot start its thread: {error}")))?;
+        Ok(Self { commands })
+    }
+
+    /// Closes what is in the tail.
+    pub async fn seal(&self) -> Sealed {
+        self.ask(Command::Seal).await
+    }
+
+    /// Closes what is in the tail, where the settings say so, and ends the thread.
+    pub async fn stop(&self) -> Sealed {
+        self.ask(Command::Stop).await
+    }
+
+    async fn ask(&self, command: impl FnOnce(oneshot::Sender<Sealed>) -> Command) -> Sealed {
+        let (answer, answered) = oneshot::channel();
+        self.commands.send(command(answer)).map_err(|_| JournalError::Closed)?;
+        answered.await.map_err(|_| JournalError::Closed)?
+    }
+}
+
+struct Worker {
+    tail: Arc<Tail>,
+    settings: JournalSettings,
+    commands: Receiver<Command>,
+    /// Since when the tail has held an event without interruption.
+    waiting_since: Option<Instant>,
+}
+
+impl Worker {
+    fn work(mut self) {
+        loop {
+            match self.commands.recv_timeout(TICK) {
+                Ok(Command::Seal(answer)) => {
+                    // Whoever asked may be gone.
+                    let _ = answer.send(self.seal());
+                }
+                Ok(Command::Stop(answer)) => {
+                    let sealed = if self.settings.seal_on_close { self.seal() } else { Ok(Vec::new()) };
+                    let _ = answer.send(sealed);
+                    return;
+                }
+                Err(RecvTimeoutError::Timeout) => self.look(),
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    fn look(&mut self) {
+        let stats = self.tail.stats();
+        let most = stats.decisions.max(stats.feedback);
+        if most == 0 {
+            self.waiting_since = None;
+            return;
+        }
+        let age = self.waiting_since.get_or_insert_with(Instant::now).elapsed();
+        let due = most >= self.settings.seal_after_events as u64 || age >= Duration::from_secs(self.settings.seal_after_seconds);
+        if due && let Err(error) = self.seal() {
+            tracing::error!(%error, "the journal's tail cannot be closed into segments; its events stay in the tail");
+        }
+    }
+
+    fn seal(&mut self) -> Sealed {
+        self.waiting_since = None;
+        let mut files = seal_kind::<Decision>(&self.tail, self.settings.seal_after_events)?;
+        files.extend(seal_kind::<Feedback>(&self.tail, self.settings.seal_after_events)?);
+        let before = Utc::now() - TimeDelta::days(i64::from(self.settings.id_days));
+        self.tail.forget_ids::<Decision>(before)?;
+        self.tail.forget_ids::<Feedback>(before)?;
+        Ok(files)
+    }
+}
+
+/// Finishes what a crash interrupted.
+pub fn recover(tail: &Tail) -> Result<(), JournalError> {
+    recover_kind::<Decision>(tail)?;
+    recover_kind::<Feedback>(tail)
+}
+
+fn recover_kind<E: Event>(tail: &Tail) -> Result<(), JournalError> {
+    if let Some(range) = tail.sealing::<E>()? {
+        tracing::warn!(kind = E::KIND, first = range.first, last = range.last, "finishing a segment that was interrupted");
+        close_range::<E>(tail, range)?;
+    }
+    let waiting = tail.last::<E>()? - tail.sealed::<E>()?;
+    if waiting > 0 {
+        tracing::info!(kind = E::KIND, events = waiting, "events found in the journal's tail");
+    }
+    Ok(())
+}
+
+/// Closes everything of the kind that is in the tail now, in segments of at most `most` events.
+fn seal_kind<E: Event>(tail: &Tail, most: usize) -> Sealed {
+    let last = tail.last::<E>()?;
+    let mut files = Vec::new();
+    loop {
+        let first = tail.sealed::<E>()? + 1;
+        if first > last {
+            return Ok(files);
+        }
+        let range = Range { first, last: last.min(first + most.max(1) as u64 - 1) };
+        tail.begin_seal::<E>(range)?;
+        files.extend(close_range::<E>(tail, range)?);
+    }
+}
+
+/// Writes the files of a noted range, then removes it from the tail.
+fn close_range<E: Event>(tail: &Tail, range: Range) -> Sealed {
+    let files = write_range::<E>(tail, range)?;
+    tail.end_seal::<E>(range, &files)?;
+    tracing::debug!(kind = E::KIND, first = range.first, last = range.last, "segment closed");
+    Ok(files.files)
+}
+
+fn write_range<E: Event>(tail: &Tail, range: Range) -> Result<SegmentRecord, JournalError> {
+    let events = tail.events::<E>(range)?;
+    let name = format!("{}-{:012}-{:012}", tail.writer(), range.first, range.last);
+    let until = events.iter().map(Event::time).max().unwrap_or_default();
+    Ok(SegmentRecord { last: range.last, until, files: write_segment(tail.folder(), &name, &events)? })
+}

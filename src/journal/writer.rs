@@ -1,0 +1,167 @@
+//! The one thread that appends: a group commit of whatever waits, then the acknowledgements.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Instant;
+
+use crossbeam_channel::{Receiver, Sender, TrySendError};
+use slated_contract::event::Event;
+use tokio::sync::oneshot;
+
+use super::tail::{NextSequence, Tail};
+use super::{JournalError, JournalSettings};
+
+/// The most requests in one commit.
+const GROUP: usize = 256;
+
+/// What became of an appended event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Appended {
+    /// It is kept.
+    New,
+    /// An event with its id was kept before; that one stays as it is.
+    Duplicate,
+}
+
+/// An event on its way to the tail; encoded by the caller, so that the one writing thread does not have to.
+#[derive(Debug)]
+pub struct Entry {
+    /// `Event::KIND`.
+    pub kind: &'static str,
+    /// The event's id.
+    pub id: String,
+    /// The event, MessagePack with field names.
+    pub bytes: Vec<u8>,
+}
+
+impl Entry {
+    /// Encodes an event.
+    pub fn new<E: Event>(event: &E) -> Result<Self, JournalError> {
+        let bytes = rmp_serde::to_vec_named(event).map_err(|error| JournalError::Encode(error.to_string()))?;
+        Ok(Self { kind: E::KIND, id: event.id().to_owned(), bytes })
+    }
+}
+
+type Acknowledgement = oneshot::Sender<Result<Vec<Appended>, JournalError>>;
+
+enum Command {
+    Append(Vec<Entry>, Acknowledgement),
+    Stop(oneshot::Sender<()>),
+}
+
+/// The handle of the thread.
+pub struct Writer {
+    queue: Sender<Command>,
+    failure: Arc<Mutex<Option<String>>>,
+}
+
+impl Writer {
+    /// Starts the thread.
+    pub fn start(tail: Arc<Tail>, settings: &JournalSettings) -> Result<Self, JournalError> {
+        let (queue, commands) = crossbeam_channel::bounded(settings.queue.max(1));
+        let failure = Arc::new(Mutex::new(None));
+        let next = tail.next_sequence()?;
+        let worker = Worker { tail, commands, next, failure: Arc::clone(&failure) };
+        thread::Builder::new()
+            .name("journal-writer".to_owned())
+            .spawn(move || worker.work())
+            .map_err(|error| JournalError::Write(format!("cannot start its thread: {error}")))?;
+        Ok(Self { queue, failure })
+    }
+
+    /// Appends the entries in one commit.
+    pub async fn append(&self, entries: Vec<Entry>) -> Result<Vec<Appended>, JournalError> {
+        let (acknowledge, acknowledged) = oneshot::channel();
+        self.queue.try_send(Command::Append(entries, acknowledge)).map_err(|error| match error {
+            TrySendError::Full(_) => JournalError::Busy { queued: self.queue.len() },
+            TrySendError::Disconnected(_) => JournalError::Closed,
+        })?;
+        acknowledged.await.map_err(|_| JournalError::Closed)?
+    }
+
+    /// How many requests wait.
+    pub fn queued(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Whether the last commit succeeded.
+    pub fn health(&self) -> Result<(), JournalError> {
+        match &*self.failure.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(reason) => Err(JournalError::Write(reason.clone())),
+            None => Ok(()),
+        }
+    }
+
+    /// Lets the thread write what is queued and end.
+    pub async fn stop(&self) {
+        let (stop, stopped) = oneshot::channel();
+        let queue = self.queue.clone();
+        // The queue may be full, and a full queue must not be waited for on an async thread.
+        let sent = tokio::task::spawn_blocking(move || queue.send(Command::Stop(stop)).is_ok()).await;
+        if matches!(sent, Ok(true)) {
+            // An error means that the thread has ended already.
+            let _ = stopped.await;
+        }
+    }
+}
+
+struct Worker {
+    tail: Arc<Tail>,
+    commands: Receiver<Command>,
+    next: NextSequence,
+    failure: Arc<Mutex<Option<String>>>,
+}
+
+impl Worker {
+    fn work(mut self) {
+        while let Ok(first) = self.commands.recv() {
+            let waiting = self.commands.try_iter().take(GROUP - 1);
+            let mut group = Vec::new();
+            let mut stop = None;
+            for command in std::iter::once(first).chain(waiting) {
+                match command {
+                    Command::Append(entries, acknowledge) => group.push((entries, acknowledge)),
+                    Command::Stop(stopped) => stop = Some(stopped),
+                }
+            }
+            if !group.is_empty() {
+                self.commit(group);
+            }
+            if let Some(stopped) = stop {
+                let _ = stopped.send(());
+                return;
+            }
+        }
+    }
+
+    fn commit(&mut self, group: Vec<(Vec<Entry>, Acknowledgement)>) {
+        let (requests, acknowledgements): (Vec<Vec<Entry>>, Vec<_>) = group.into_iter().unzip();
+        let sizes: Vec<usize> = requests.iter().map(Vec::len).collect();
+        let entries: Vec<Entry> = requests.into_iter().flatten().collect();
+        let started = Instant::now();
+        let result = self.tail.commit(&entries, &mut self.next);
+        metrics::histogram!("slated_journal_commit_seconds").record(started.elapsed().as_secs_f64());
+        let failure = result.as_ref().err().map(ToString::to_string);
+        if let Some(reason) = &failure {
+            tracing::error!(reason, "the journal cannot be written");
+        }
+        match result {
+            Ok(outcomes) => {
+                for (entry, _) in entries.iter().zip(&outcomes).filter(|(_, outcome)| **outcome == Appended::New) {
+                    metrics::counter!("slated_journal_events_total", "kind" => entry.kind).increment(1);
+                }
+                let mut outcomes = outcomes.into_iter();
+                for (size, acknowledge) in sizes.into_iter().zip(acknowledgements) {
+                    // Whoever gave up waiting has been told that the outcome is not known.
+                    let _ = acknowledge.send(Ok(outcomes.by_ref().take(size).collect()));
+                }
+            }
+            Err(error) => {
+                for acknowledge in acknowledgements {
+                    let _ = acknowledge.send(Err(JournalError::Write(error.to_string())));
+                }
+            }
+        }
+        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = failure;
+    }
+}

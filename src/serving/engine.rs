@@ -1,0 +1,236 @@
+//! Opportunistic batching: model threads that take whatever queries are waiting, and never wait for more.
+
+use std::thread;
+use std::time::Instant;
+
+use crossbeam_channel::{Receiver, Sender, TrySendError};
+use serde::{Deserialize, Serialize};
+use slated_contract::policy::Bundle;
+use slated_contract::tensor::Signature;
+use thiserror::Error;
+use tokio::sync::oneshot;
+
+use super::model::{Batch, Model, ModelError, Output};
+
+/// How models run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EngineSettings {
+    /// Model threads a policy, each with a session of its own.
+    pub sessions: usize,
+    /// Threads that one run of a model may use.
+    pub threads_per_session: usize,
+    /// The most rows in one run; a row is a decision, or one posterior draw of it.
+    pub max_batch: usize,
+    /// How many queries may wait; one more is refused.
+    pub queue: usize,
+}
+
+impl Default for EngineSettings {
+    fn default() -> Self {
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        Self { sessions: cores.div_ceil(2), threads_per_session: 1, max_batch: 32, queue: 1024 }
+    }
+}
+
+/// What one decision asks of the model.
+#[derive(Debug, Clone, Default)]
+pub struct Query {
+    /// `[S]`.
+    pub state: Vec<f32>,
+    /// `[candidates, D]`.
+    pub items: Vec<f32>,
+    /// How many candidates.
+    pub candidates: usize,
+    /// `[length, F]`, at most H rows; empty where the model takes no history.
+    pub history: Vec<f32>,
+    /// `[rows, Z]`; empty where the model takes no noise, and then there is one row.
+    pub noise: Vec<f32>,
+    /// How many rows of scores to compute: more than one only to draw the posterior again.
+    pub rows: usize,
+}
+
+/// A query that was not answered.
+#[derive(Debug, Error)]
+pub enum EngineError {
+    /// As many queries wait as may.
+    #[error("the model's queue is full ({0} queries are waiting)")]
+    Busy(usize),
+    /// The model failed on this batch.
+    #[error("the model failed: {0}")]
+    Failed(String),
+    /// The engine was shut down.
+    #[error("the model is shutting down")]
+    Stopped,
+}
+
+/// The running sessions of one policy. Dropping it lets the threads finish what is queued and end.
+#[derive(Debug)]
+pub struct Engine {
+    queue: Sender<Job>,
+}
+
+#[derive(Debug)]
+struct Job {
+    query: Query,
+    answer: oneshot::Sender<Result<Output, EngineError>>,
+}
+
+impl Engine {
+    /// Loads the bundle's model once a session, proves each by the manifest's sample and a warm-up run, and starts the
+    /// threads.
+    ///
+    /// # Errors
+    /// A model that does not load, has another signature, or does not reproduce its sample scores.
+    pub fn start(bundle: &Bundle, settings: &EngineSettings) -> Result<Self, ModelError> {
+        let (queue, jobs) = crossbeam_channel::bounded(settings.queue.max(1));
+        let signature = bundle.manifest.signature;
+        for index in 0..settings.sessions.max(1) {
+            let mut model = Model::load(&bundle.model, signature, settings.threads_per_session)?;
+            if let Some(parity) = &bundle.manifest.parity {
+                model.check_parity(parity)?;
+            }
+            model.warm_up(bundle.manifest.slate.max_size)?;
+            let worker = Worker { model, signature, jobs: jobs.clone(), max_batch: settings.max_batch.max(1) };
+            let name = format!("model-{}-{index}", bundle.manifest.name);
+            thread::Builder::new()
+                .name(name.chars().take(15).collect())
+                .spawn(move || worker.work())
+                .map_err(|error| ModelError::Runtime(format!("cannot start a model thread: {error}")))?;
+        }
+        Ok(Self { queue })
+    }
+
+    /// The model's output for one query, `[rows, candidates]`.
+    ///
+    /// # Errors
+    /// A full queue, at once; a model that fails.
+    pub async fn run(&self, query: Query) -> Result<Output, EngineError> {
+        let (answer, answered) = oneshot::channel();
+        self.queue.try_send(Job { query, answer }).map_err(|error| match error {
+            TrySendError::Full(_) => EngineError::Busy(self.queue.len()),
+            TrySendError::Disconnected(_) => EngineError::Stopped,
+        })?;
+        answered.await.map_err(|_| EngineError::Stopped)?
+    }
+}
+
+struct Worker {
+    model: Model,
+    signature: Signature,
+    jobs: Receiver<Job>,
+    max_batch: usize,
+}
+
+impl Worker {
+    fn work(mut self) {
+        while let Ok(first) = self.jobs.recv() {
+            let mut rows = first.query.rows;
+            let mut batch = vec![first];
+            while rows < self.max_batch {
+                let Ok(job) = self.jobs.try_recv() else { break };
+                rows += job.query.rows;
+                batch.push(job);
+            }
+            // Whoever gave up waiting needs no answer.
+            batch.retain(|job| !job.answer.is_closed());
+            if !batch.is_empty() {
+                self.answer(batch);
+            }
+        }
+    }
+
+    fn answer(&mut self, jobs: Vec<Job>) {
+        let (queries, answers): (Vec<Query>, Vec<_>) = jobs.into_iter().map(|job| (job.query, job.answer)).unzip();
+        let batch = assemble(&queries, &self.signature);
+        let width = batch.candidates;
+        metrics::histogram!("slated_model_batch_rows").record(batch.rows as f64);
+        let started = Instant::now();
+        let result = self.model.run(batch);
+        metrics::histogram!("slated_model_run_seconds").record(started.elapsed().as_secs_f64());
+        match result {
+            Ok(output) => {
+                let mut row = 0;
+                for (query, answer) in queries.iter().zip(answers) {
+                    let own = Output {
+                        scores: cut(&output.scores, row, width, query),
+                        appeal: cut(&output.appeal, row, width, query),
+                    };
+                    row += query.rows;
+                    // A receiver that is gone has timed out, and was told so.
+                    let _ = answer.send(Ok(own));
+                }
+            }
+            Err(error) => {
+                tracing::error!(%error, "model run failed");
+                for answer in answers {
+                    let _ = answer.send(Err(EngineError::Failed(error.to_string())));
+                }
+            }
+        }
+    }
+}
+
+/// Pads the queries to the same number of candidates and lays them one after the other.
+fn assemble(queries: &[Query], signature: &Signature) -> Batch {
+    let candidates = queries.iter().map(|query| query.candidates).max().unwrap_or(0);
+    let history_size = signature.history.map_or(0, |window| {
+        window * slated_contract::session::SessionSettings::history_width(signature.item_width)
+    });
+    let mut batch = Batch { candidates, ..Batch::default() };
+    for query in queries {
+        for _ in 0..query.rows {
+            batch.rows += 1;
+            batch.state.extend_from_slice(&query.state);
+            batch.items.extend_from_slice(&query.items);
+            batch.items.resize(batch.rows * candidates * signature.item_width, 0.0);
+            if signature.mask {
+                batch.mask.extend((0..candidates).map(|candidate| candidate < query.candidates));
+            }
+            if let Some(window) = signature.history {
+                batch.history.extend_from_slice(&query.history);
+                batch.history.resize(batch.rows * history_size, 0.0);
+                batch.history_length.push((query.history.len() * window / history_size.max(1)) as i64);
+            }
+        }
+        batch.noise.extend_from_slice(&query.noise);
+    }
+    batch
+}
+
+/// The part of `values` (`[rows, width]`) that belongs to a query whose first row is `row`, without its padding.
+fn cut(values: &[f32], row: usize, width: usize, query: &Query) -> Vec<f32> {
+    if values.is_empty() {
+        return Vec::new();
+    }
+    let rows = &values[row * width..(row + query.rows) * width];
+    rows.chunks_exact(width).flat_map(|row| &row[..query.candidates]).copied().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn queries_are_padded_and_cut_apart_again() {
+        let signature = Signature { state_width: 1, item_width: 1, mask: true, noise: Some(2), ..Signature::default() };
+        let small = Query { state: vec![1.0], items: vec![10.0], candidates: 1, noise: vec![0.1, 0.2], rows: 1, ..Query::default() };
+        let large = Query {
+            state: vec![2.0],
+            items: vec![20.0, 21.0],
+            candidates: 2,
+            noise: vec![0.3, 0.4, 0.5, 0.6],
+            rows: 2,
+            ..Query::default()
+        };
+        let batch = assemble(&[small.clone(), large.clone()], &signature);
+        assert_eq!((batch.rows, batch.candidates), (3, 2));
+        assert_eq!(batch.state, [1.0, 2.0, 2.0]);
+        assert_eq!(batch.items, [10.0, 0.0, 20.0, 21.0, 20.0, 21.0]);
+        assert_eq!(batch.mask, [true, false, true, true, true, true]);
+        assert_eq!(batch.noise, [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]);
+        let scores = [1.0, -1.0, 2.0, 3.0, 4.0, 5.0];
+        assert_eq!(cut(&scores, 0, 2, &small), [1.0]);
+        assert_eq!(cut(&scores, 1, 2, &large), [2.0, 3.0, 4.0, 5.0]);
+    }
+}

@@ -1,0 +1,79 @@
+//! Where the ONNX Runtime library is, and the one environment made from it.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use ort::environment::Environment;
+use thiserror::Error;
+
+/// ONNX Runtime cannot be had.
+#[derive(Debug, Clone, Error)]
+pub enum LibraryError {
+    /// No library where one is looked for.
+    #[error(
+        "ONNX Runtime was not found. Run `make setup` in slated's folder, or point ORT_DYLIB_PATH to libonnxruntime.so. \
+         Looked at: {0}"
+    )]
+    NotFound(String),
+    /// The library does not load.
+    #[error("{path} does not load as ONNX Runtime: {reason}")]
+    Load {
+        /// The library.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// The process's ONNX Runtime, loaded at the first call.
+///
+/// # Errors
+/// A library that is absent or does not load; the same error each time.
+pub fn environment() -> Result<Environment, LibraryError> {
+    static ENVIRONMENT: OnceLock<Result<Environment, LibraryError>> = OnceLock::new();
+    ENVIRONMENT.get_or_init(load).clone()
+}
+
+fn load() -> Result<Environment, LibraryError> {
+    let path = find()?;
+    let failed = |reason: String| LibraryError::Load { path: path.clone(), reason };
+    let environment = ort::init_from(&path)
+        .map_err(|error| failed(error.to_string()))?
+        .with_name("slated")
+        .with_telemetry(false)
+        .build()
+        .map_err(|error| failed(error.to_string()))?;
+    tracing::debug!(path = %path.display(), "ONNX Runtime loaded");
+    Ok(environment)
+}
+
+/// The library: `ORT_DYLIB_PATH`, else what `make setup` fetched beside the source or the binary, else the system's.
+fn find() -> Result<PathBuf, LibraryError> {
+    if let Some(path) = env::var_os("ORT_DYLIB_PATH").map(PathBuf::from) {
+        return if path.is_file() { Ok(path) } else { Err(LibraryError::NotFound(format!("ORT_DYLIB_PATH={}", path.display()))) };
+    }
+    let roots = [env::current_exe().ok(), env::current_dir().ok(), Some(PathBuf::from(env!("CARGO_MANIFEST_DIR")))];
+    let mut looked_at = Vec::new();
+    for folder in roots.iter().flatten().flat_map(|root| root.ancestors()) {
+        let fetched = folder.join(".slated/onnxruntime");
+        if let Some(path) = newest_in(&fetched) {
+            return Ok(path);
+        }
+    }
+    looked_at.push(".slated/onnxruntime in the folders above the binary and the current folder".to_owned());
+    for path in ["/usr/lib/slated/libonnxruntime.so", "/usr/local/lib/libonnxruntime.so", "/usr/lib/libonnxruntime.so"] {
+        if Path::new(path).is_file() {
+            return Ok(path.into());
+        }
+        looked_at.push(path.to_owned());
+    }
+    Err(LibraryError::NotFound(looked_at.join(", ")))
+}
+
+/// `<folder>/<version>/libonnxruntime.so` of the version that sorts last.
+fn newest_in(folder: &Path) -> Option<PathBuf> {
+    let name = if cfg!(target_os = "macos") { "libonnxruntime.dylib" } else { "libonnxruntime.so" };
+    let libraries = folder.read_dir().ok()?.flatten().map(|entry| entry.path().join(name));
+    libraries.filter(|path| path.is_file()).max()
+}

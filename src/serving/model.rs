@@ -1,0 +1,230 @@
+//! One ONNX model in ONNX Runtime, called by the contract's tensor signature.
+
+use ort::session::builder::GraphOptimizationLevel;
+use ort::session::{Session, SessionInputValue};
+use ort::value::{Outlet, Tensor, TensorElementType, ValueType};
+use slated_contract::policy::Parity;
+use slated_contract::tensor::{
+    APPEAL, Axis, ElementType, HISTORY, HISTORY_LENGTH, ITEMS, MASK, NOISE, SCORES, STATE, Signature, SignatureError,
+    TensorSpec,
+};
+use std::borrow::Cow;
+use thiserror::Error;
+
+use super::library::{self, LibraryError};
+
+/// A model ready to run. Running takes `&mut self`: one model belongs to one thread.
+#[derive(Debug)]
+pub struct Model {
+    session: Session,
+    signature: Signature,
+}
+
+/// A model that cannot be loaded, or a run that failed.
+#[derive(Debug, Error)]
+pub enum ModelError {
+    /// ONNX Runtime itself.
+    #[error(transparent)]
+    Library(#[from] LibraryError),
+    /// ONNX Runtime refuses the model, or a run of it.
+    #[error("ONNX Runtime: {0}")]
+    Runtime(String),
+    /// The graph is not what the manifest says.
+    #[error(transparent)]
+    Signature(#[from] SignatureError),
+    /// An output has another shape than it must have.
+    #[error("the model's output `{name}` has shape {found:?}, expected {expected:?}")]
+    Output {
+        /// Its name.
+        name: &'static str,
+        /// Its shape.
+        found: Vec<i64>,
+        /// The shape by the signature.
+        expected: Vec<i64>,
+    },
+    /// The sample inputs do not give the scores the trainer computed.
+    #[error("the model does not reproduce its manifest's sample scores: item {item} scores {found}, expected {expected}")]
+    Parity {
+        /// Index of the sample item.
+        item: usize,
+        /// What the model says.
+        found: f32,
+        /// What the manifest says.
+        expected: f32,
+    },
+}
+
+impl<R> From<ort::Error<R>> for ModelError {
+    fn from(error: ort::Error<R>) -> Self {
+        Self::Runtime(error.message().to_owned())
+    }
+}
+
+/// Inputs of one run, row-major; `rows` decisions padded to `candidates` each.
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct Batch {
+    /// How many rows.
+    pub rows: usize,
+    /// Candidates a row, padding included.
+    pub candidates: usize,
+    /// `[rows, S]`.
+    pub state: Vec<f32>,
+    /// `[rows, candidates, D]`.
+    pub items: Vec<f32>,
+    /// `[rows, candidates]`; read where the model takes a mask.
+    pub mask: Vec<bool>,
+    /// `[rows, H, F]`; read where the model takes a history.
+    pub history: Vec<f32>,
+    /// `[rows]`; read where the model takes a history.
+    pub history_length: Vec<i64>,
+    /// `[rows, Z]`; read where the model takes noise.
+    pub noise: Vec<f32>,
+}
+
+/// What a run gives, `[rows, candidates]` each.
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct Output {
+    /// The scores.
+    pub scores: Vec<f32>,
+    /// The choice model's weights; empty where the model gives none.
+    pub appeal: Vec<f32>,
+}
+
+impl Model {
+    /// Loads a model and checks that its graph is the `signature`.
+    ///
+    /// # Errors
+    /// ONNX Runtime is absent or refuses the model, or the graph has other tensors.
+    pub fn load(bytes: &[u8], signature: Signature, threads: usize) -> Result<Self, ModelError> {
+        let session = Session::builder(&library::environment()?)?
+            .with_optimization_level(GraphOptimizationLevel::All)?
+            .with_intra_threads(threads)?
+            .commit_from_memory(bytes)?;
+        check_tensors(session.inputs(), &signature.inputs())?;
+        check_tensors(session.outputs(), &signature.outputs())?;
+        Ok(Self { session, signature })
+    }
+
+    /// Runs a batch.
+    ///
+    /// # Errors
+    /// ONNX Runtime refuses it, or an output has another shape than `[rows, candidates]`.
+    pub fn run(&mut self, batch: Batch) -> Result<Output, ModelError> {
+        let Signature { state_width, item_width, history, noise, .. } = self.signature;
+        let (rows, candidates) = (batch.rows, batch.candidates);
+        let mut inputs: Vec<(Cow<'_, str>, SessionInputValue<'_>)> = vec![
+            (STATE.into(), tensor(&[rows, state_width], batch.state)?),
+            (ITEMS.into(), tensor(&[rows, candidates, item_width], batch.items)?),
+        ];
+        if self.signature.mask {
+            inputs.push((MASK.into(), tensor(&[rows, candidates], batch.mask)?));
+        }
+        if let Some(window) = history {
+            let width = slated_contract::session::SessionSettings::history_width(item_width);
+            inputs.push((HISTORY.into(), tensor(&[rows, window, width], batch.history)?));
+            inputs.push((HISTORY_LENGTH.into(), tensor(&[rows], batch.history_length)?));
+        }
+        if let Some(draws) = noise {
+            inputs.push((NOISE.into(), tensor(&[rows, draws], batch.noise)?));
+        }
+        let outputs = self.session.run(inputs)?;
+        let read = |name: &'static str| {
+            let (shape, values) = outputs[name].try_extract_tensor::<f32>()?;
+            let expected = vec![rows as i64, candidates as i64];
+            if shape[..] == expected[..] {
+                Ok(values.to_vec())
+            } else {
+                Err(ModelError::Output { name, found: shape.to_vec(), expected })
+            }
+        };
+        Ok(Output { scores: read(SCORES)?, appeal: if self.signature.appeal { read(APPEAL)? } else { Vec::new() } })
+    }
+
+    /// Runs the manifest's sample inputs and compares the scores.
+    ///
+    /// # Errors
+    /// A run that fails, or a score that differs by more than the sample's tolerance.
+    pub fn check_parity(&mut self, parity: &Parity) -> Result<(), ModelError> {
+        let output = self.run(self.sample(parity))?;
+        let scale = parity.scores.iter().fold(1.0_f32, |greatest, score| greatest.max(score.abs()));
+        for (item, (&found, &expected)) in output.scores.iter().zip(&parity.scores).enumerate() {
+            // Written so that NaN fails.
+            if !((found - expected).abs() <= parity.tolerance * scale) {
+                return Err(ModelError::Parity { item, found, expected });
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs once on zeros, so that the first request does not pay for what the runtime prepares lazily.
+    ///
+    /// # Errors
+    /// A run that fails.
+    pub fn warm_up(&mut self, candidates: usize) -> Result<(), ModelError> {
+        let signature = self.signature;
+        let sample = Parity {
+            state: vec![0.0; signature.state_width],
+            items: vec![vec![0.0; signature.item_width]; candidates],
+            noise: vec![0.0; signature.noise.unwrap_or(0)],
+            scores: Vec::new(),
+            tolerance: 0.0,
+        };
+        self.run(self.sample(&sample)).map(drop)
+    }
+
+    fn sample(&self, parity: &Parity) -> Batch {
+        let item_width = self.signature.item_width;
+        let history = self.signature.history.unwrap_or(0);
+        Batch {
+            rows: 1,
+            candidates: parity.items.len(),
+            state: parity.state.clone(),
+            items: parity.items.concat(),
+            mask: vec![true; parity.items.len()],
+            history: vec![0.0; history * slated_contract::session::SessionSettings::history_width(item_width)],
+            history_length: vec![0],
+            noise: parity.noise.clone(),
+        }
+    }
+}
+
+fn tensor<T: ort::value::PrimitiveTensorElementType + std::fmt::Debug + Clone + 'static>(
+    shape: &[usize],
+    values: Vec<T>,
+) -> Result<SessionInputValue<'static>, ModelError> {
+    Ok(Tensor::from_array((shape.to_vec(), values))?.into())
+}
+
+/// Compares a graph's inputs or outputs with the signature's.
+fn check_tensors(found: &[Outlet], expected: &[TensorSpec]) -> Result<(), SignatureError> {
+    for spec in expected {
+        let outlet = found.iter().find(|outlet| outlet.name() == spec.name);
+        let outlet = outlet.ok_or_else(|| SignatureError::Absent(format!("tensor `{}`: {spec}", spec.name)))?;
+        if !fits(outlet.dtype(), spec) {
+            return Err(SignatureError::Mismatch {
+                name: spec.name.to_owned(),
+                found: outlet.dtype().to_string(),
+                expected: spec.to_string(),
+            });
+        }
+    }
+    match found.iter().find(|outlet| expected.iter().all(|spec| spec.name != outlet.name())) {
+        Some(extra) => Err(SignatureError::Undeclared(format!("tensor `{}`", extra.name()))),
+        None => Ok(()),
+    }
+}
+
+/// Whether a graph's tensor has the declared type and axes; a dynamic axis must not be fixed in the graph.
+fn fits(found: &ValueType, spec: &TensorSpec) -> bool {
+    let ValueType::Tensor { ty, shape, .. } = found else { return false };
+    let element = match spec.element {
+        ElementType::Float32 => TensorElementType::Float32,
+        ElementType::Int64 => TensorElementType::Int64,
+        ElementType::Bool => TensorElementType::Bool,
+    };
+    let axis_fits = |(&length, axis): (&i64, &Axis)| match axis {
+        Axis::Dynamic(_) => length < 0,
+        Axis::Fixed(expected) => length < 0 || usize::try_from(length) == Ok(*expected),
+    };
+    *ty == element && shape.len() == spec.axes.len() && shape.iter().zip(&spec.axes).all(axis_fits)
+}

@@ -1,0 +1,69 @@
+//! A policy that is loaded and proven, ready to serve.
+
+use slated_contract::policy::{Bundle, BundleError, Manifest};
+use slated_contract::feature::Encoder;
+use std::path::Path;
+use thiserror::Error;
+
+use super::engine::{Engine, EngineSettings};
+use super::model::ModelError;
+
+/// A bundle whose model runs. Shared by the requests in flight; freed when the last of them is answered.
+#[derive(Debug)]
+pub struct LoadedPolicy {
+    /// Its manifest.
+    pub manifest: Manifest,
+    /// The encoder of its feature schema.
+    pub encoder: Encoder,
+    /// Its running model.
+    pub engine: Engine,
+    /// Its exploration, as the journal keeps it.
+    pub exploration_json: String,
+}
+
+/// A bundle that cannot be served.
+#[derive(Debug, Error)]
+pub enum LoadError {
+    /// The bundle on disk.
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+    /// Its model.
+    #[error("{name} version {version}: {source}")]
+    Model {
+        /// The policy.
+        name: String,
+        /// Its version.
+        version: u64,
+        /// What is wrong.
+        source: ModelError,
+    },
+}
+
+impl LoadedPolicy {
+    /// Loads `<models>/<name>/<version>/`, the latest version where none is given: checks the manifest, the hash, the
+    /// signature and the sample scores, and runs the model once.
+    ///
+    /// # Errors
+    /// The first check that fails.
+    pub fn load(models: &Path, name: &str, version: Option<u64>, settings: &EngineSettings) -> Result<Self, LoadError> {
+        Self::start(Bundle::open(models, name, version)?, settings)
+    }
+
+    /// Loads the bundle in `folder`, as [`LoadedPolicy::load`] does.
+    ///
+    /// # Errors
+    /// The first check that fails.
+    pub fn load_folder(folder: &Path, settings: &EngineSettings) -> Result<Self, LoadError> {
+        Self::start(Bundle::read(folder)?, settings)
+    }
+
+    fn start(bundle: Bundle, settings: &EngineSettings) -> Result<Self, LoadError> {
+        let engine = Engine::start(&bundle, settings).map_err(|source| LoadError::Model {
+            name: bundle.manifest.name.clone(),
+            version: bundle.manifest.version,
+            source,
+        })?;
+        let exploration_json = serde_json::json!(bundle.manifest.exploration).to_string();
+        Ok(Self { manifest: bundle.manifest, encoder: bundle.encoder, engine, exploration_json })
+    }
+}

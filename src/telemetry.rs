@@ -1,0 +1,61 @@
+//! Logs and metrics.
+
+use anyhow::Context;
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use tracing_subscriber::EnvFilter;
+
+use crate::settings::{LogFormat, LogSettings};
+
+/// Latency buckets, in seconds: from a fast in-process answer to a request's usual time limit.
+const SECONDS: [f64; 14] = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
+/// Propensity buckets.
+const PROPENSITY: [f64; 9] = [1e-6, 1e-5, 1e-4, 1e-3, 0.01, 0.05, 0.1, 0.5, 1.0];
+/// Batch size buckets.
+const ROWS: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
+
+/// Starts logging to the standard error, so that results alone go to the standard output.
+///
+/// # Errors
+/// A filter that cannot be read, or logging that was started before.
+pub fn start_logging(settings: &LogSettings) -> anyhow::Result<()> {
+    // ONNX Runtime reports each node it places at info level.
+    let filter = EnvFilter::try_new(format!("ort=warn,{}", settings.level))
+        .with_context(|| format!("`log.level` is `{}`; use a filter such as `info` or `slated=debug,info`", settings.level))?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match settings.format {
+        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+        LogFormat::Pretty => builder.with_target(false).try_init(),
+    }
+    .map_err(|error| anyhow::anyhow!("cannot start logging: {error}"))
+}
+
+/// Starts collecting metrics.
+///
+/// # Errors
+/// Metrics that are collected already.
+pub fn start_metrics() -> anyhow::Result<PrometheusHandle> {
+    let handle = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)?
+        .set_buckets_for_metric(Matcher::Suffix("_propensity".to_owned()), &PROPENSITY)?
+        .set_buckets_for_metric(Matcher::Suffix("_rows".to_owned()), &ROWS)?
+        .install_recorder()
+        .context("cannot start collecting metrics")?;
+    describe();
+    Ok(handle)
+}
+
+fn describe() {
+    use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+    describe_histogram!("slated_http_request_seconds", Unit::Seconds, "Time from a request's arrival to its answer");
+    describe_histogram!("slated_model_run_seconds", Unit::Seconds, "Time of one run of a model");
+    describe_histogram!("slated_model_batch_rows", "Rows in one run of a model");
+    describe_histogram!("slated_slate_propensity", "Joint propensity of the slates shown");
+    describe_counter!("slated_decisions_total", "Decisions answered, by policy and version");
+    describe_counter!("slated_feedback_total", "Feedback events answered, new or duplicate");
+    describe_counter!("slated_policy_loads_total", "Attempts to load a policy, by outcome");
+    describe_gauge!("slated_policy_version", "The live version of each policy");
+    describe_counter!("slated_journal_events_total", "Events written to the journal, by kind");
+    describe_histogram!("slated_journal_commit_seconds", Unit::Seconds, "Time of one commit of the journal");
+    describe_gauge!("slated_journal_queue_depth", "Events that wait to be written");
+    describe_gauge!("slated_journal_tail_events", "Events not yet in a closed segment, by kind");
+}
