@@ -1,0 +1,52 @@
+.DEFAULT_GOAL := help
+SHELL := bash
+
+# One place decides where compiled things go: scripts/lib.sh, which honours a CARGO_TARGET_DIR that is already set.
+export CARGO_TARGET_DIR := $(shell . scripts/lib.sh && printf %s "$$CARGO_TARGET_DIR")
+
+# Assigned on its own, because a failure inside a command's environment would go unnoticed.
+with_python = python=$$(scripts/python.sh) && SLATED_TEST_PYTHON="$$python"
+
+.PHONY: help setup demo test bench build fmt lint lint-format lint-rust lint-scripts audit clean
+
+help: ## Say what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
+
+setup: ## Fetch ONNX Runtime and the Open Bandit rows into .slated/
+	@scripts/onnxruntime.sh
+	@scripts/open-bandit.sh
+
+demo: setup ## Walk the whole loop on real data, then keep serving until Ctrl-C
+	cargo run --release --locked -- demo
+
+test: setup ## Run every test
+	$(with_python) cargo test --workspace --locked
+
+bench: setup ## Run the benchmarks, each beside its peer
+	$(with_python) cargo bench --workspace --locked
+
+build: ## Build the release binary
+	cargo build --release --locked
+
+fmt: ## Format the Rust code
+	cargo fmt --all
+
+lint: lint-format lint-rust lint-scripts ## Run every linter
+
+lint-format: ## Check the Rust code's format
+	cargo fmt --all --check
+
+lint-rust: ## Run clippy, warnings as errors
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+
+lint-scripts: ## Check the shell scripts and the Dockerfile
+	bin=$$(dirname "$$(scripts/python.sh)") && \
+		"$$bin/shellcheck" --external-sources --source-path=SCRIPTDIR scripts/*.sh .ci/run && \
+		"$$bin/hadolint" Dockerfile
+
+audit: ## Check the dependencies' licences, sources and bans
+	scripts/audit.sh
+
+clean: ## Remove what was compiled and fetched, for every clone that shares it; never a journal
+	cargo clean
+	rm -rf .slated
