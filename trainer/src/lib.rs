@@ -1,0 +1,10 @@
+//! Turns slated's interaction journal into policy bundles. Knows nothing of HTTP, nor of ONNX Runtime.
+//!
+//! Data flows through the modules in this order: [`dataset`] reads the journal into rounds with rewards, [`bandit`]
+//! learns from them, [`onnx`] writes what was learned as a model, and [`train`] ties these together into a bundle.
+
+pub mod bandit;
+pub mod dataset;
+pub mod onnx;
+pub mod progress;
+pub mod train;

@@ -1,0 +1,10 @@
+//! From the journal to rounds: decisions joined with what came of them.
+
+mod infer;
+mod reader;
+mod reward;
+mod summary;
+
+pub use infer::{InferError, SchemaInference};
+pub use reader::{Dataset, DatasetError, DatasetSettings, Round};
+pub use summary::{DatasetSummary, RoundDigest};

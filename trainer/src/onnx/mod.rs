@@ -1,0 +1,6 @@
+//! Writing ONNX models.
+
+mod graph;
+mod proto;
+
+pub use graph::{GraphBuilder, OnnxError, Value};
