@@ -96,12 +96,21 @@ impl SessionStore {
         match key.and_then(|key| self.sessions.get(key)) {
             Some(session) => view(&session.lock().unwrap_or_else(PoisonError::into_inner)),
             // The settings were checked when the bundle was read.
-            None => SessionAccumulator::new(&manifest.session, manifest.signature.item_width).map(|s| view(&s)).unwrap_or_default(),
+            None => SessionAccumulator::new(&manifest.session, manifest.signature.item_width)
+                .map(|s| view(&s))
+                .unwrap_or_default(),
         }
     }
 
     /// A slate was shown: `items` are ids with encoded features, by position.
-    pub fn show(&self, manifest: &Manifest, key: SessionKey, decision_id: &str, now: DateTime<Utc>, items: Vec<(String, Vec<f32>)>) {
+    pub fn show(
+        &self,
+        manifest: &Manifest,
+        key: SessionKey,
+        decision_id: &str,
+        now: DateTime<Utc>,
+        items: Vec<(String, Vec<f32>)>,
+    ) {
         let Ok(empty) = SessionAccumulator::new(&manifest.session, manifest.signature.item_width) else { return };
         let session = self.sessions.get_with(key.clone(), || Arc::new(Mutex::new(empty)));
         session.lock().unwrap_or_else(PoisonError::into_inner).show(now);
@@ -119,7 +128,9 @@ impl SessionStore {
             (None, Some(position)) => usize::try_from(position).ok().and_then(|position| slate.items.get(position)),
             (None, None) => None,
         };
-        let (Some(worth), Some((_, encoded)), Some(session)) = (worth, item, self.sessions.get(&slate.key)) else { return };
+        let (Some(worth), Some((_, encoded)), Some(session)) = (worth, item, self.sessions.get(&slate.key)) else {
+            return;
+        };
         session.lock().unwrap_or_else(PoisonError::into_inner).respond(encoded, worth);
     }
 }

@@ -118,7 +118,13 @@ impl Default for ServerSettings {
 
 impl Default for ModelSettings {
     fn default() -> Self {
-        Self { folder: "models".into(), default: "open-bandit".to_owned(), others: Vec::new(), version: None, catalogue: None }
+        Self {
+            folder: "models".into(),
+            default: "open-bandit".to_owned(),
+            others: Vec::new(),
+            version: None,
+            catalogue: None,
+        }
     }
 }
 
@@ -198,8 +204,12 @@ impl Layered {
             match value {
                 Value::Dict(_, inner) => self.collect(key, inner, origins),
                 _ => {
-                    let source = self.figment.find_metadata(&key).map_or_else(|| "default".to_owned(), |metadata| describe(metadata, &key));
-                    let value = toml::Value::try_from(value).map_or_else(|_| "(none)".to_owned(), |value| value.to_string());
+                    let source = self
+                        .figment
+                        .find_metadata(&key)
+                        .map_or_else(|| "default".to_owned(), |metadata| describe(metadata, &key));
+                    let value =
+                        toml::Value::try_from(value).map_or_else(|_| "(none)".to_owned(), |value| value.to_string());
                     origins.push(Origin { key, value, source });
                 }
             }
@@ -260,10 +270,14 @@ impl Settings {
             ("runtime.queue", self.runtime.queue),
         ];
         match positive.iter().find(|(_, value)| *value == 0) {
-            Some((key, _)) => Err(SettingsError::Range { key, value: "0".to_owned(), allowed: "it must be at least 1" }),
-            None if server.request_timeout_ms == 0 => {
-                Err(SettingsError::Range { key: "server.request_timeout_ms", value: "0".to_owned(), allowed: "it must be at least 1" })
+            Some((key, _)) => {
+                Err(SettingsError::Range { key, value: "0".to_owned(), allowed: "it must be at least 1" })
             }
+            None if server.request_timeout_ms == 0 => Err(SettingsError::Range {
+                key: "server.request_timeout_ms",
+                value: "0".to_owned(),
+                allowed: "it must be at least 1",
+            }),
             None => Ok(()),
         }
     }

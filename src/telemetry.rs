@@ -19,8 +19,9 @@ const ROWS: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
 /// A filter that cannot be read, or logging that was started before.
 pub fn start_logging(settings: &LogSettings) -> anyhow::Result<()> {
     // ONNX Runtime reports each node it places at info level.
-    let filter = EnvFilter::try_new(format!("ort=warn,{}", settings.level))
-        .with_context(|| format!("`log.level` is `{}`; use a filter such as `info` or `slated=debug,info`", settings.level))?;
+    let filter = EnvFilter::try_new(format!("ort=warn,{}", settings.level)).with_context(|| {
+        format!("`log.level` is `{}`; use a filter such as `info` or `slated=debug,info`", settings.level)
+    })?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match settings.format {
         LogFormat::Json => builder.json().flatten_event(true).try_init(),

@@ -1,8 +1,8 @@
 //! JSON bodies, with errors that name the field.
 
+use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{FromRequest, Request};
-use axum::body::Bytes;
 use axum::http::{HeaderMap, StatusCode, header};
 use serde::de::DeserializeOwned;
 
@@ -30,7 +30,11 @@ pub fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
         let path = error.path().to_string();
         let inner = error.into_inner();
         let whole = path == ".";
-        if !whole && inner.is_data() { Problem::invalid(path, inner.to_string()) } else { Problem::malformed(inner.to_string()) }
+        if !whole && inner.is_data() {
+            Problem::invalid(path, inner.to_string())
+        } else {
+            Problem::malformed(inner.to_string())
+        }
     })?;
     deserializer.end().map_err(|error| Problem::malformed(error.to_string()))?;
     Ok(value)
@@ -44,7 +48,9 @@ fn is_json(headers: &HeaderMap) -> bool {
 
 fn refused(rejection: &BytesRejection) -> Problem {
     match rejection.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => Problem::too_large("the body is over the service's limit (`server.max_body_bytes`)"),
+        StatusCode::PAYLOAD_TOO_LARGE => {
+            Problem::too_large("the body is over the service's limit (`server.max_body_bytes`)")
+        }
         _ => Problem::malformed(rejection.body_text()),
     }
 }

@@ -73,8 +73,10 @@ pub struct CandidateView {
 pub async fn decision(State(app): State<App>, Path(id): Path<String>) -> Result<Json<DecisionView>, Problem> {
     let journal = app.journal.clone();
     let wanted = id.clone();
-    let decision = tokio::task::spawn_blocking(move || journal.decision(&wanted)).await.map_err(Problem::internal)??;
-    let decision = decision.ok_or_else(|| Problem::not_found(format!("the journal of this service has no decision `{id}`")))?;
+    let decision =
+        tokio::task::spawn_blocking(move || journal.decision(&wanted)).await.map_err(Problem::internal)??;
+    let decision =
+        decision.ok_or_else(|| Problem::not_found(format!("the journal of this service has no decision `{id}`")))?;
     Ok(Json(DecisionView::from(decision)))
 }
 
@@ -95,7 +97,11 @@ impl From<Decision> for DecisionView {
             candidates: decision
                 .candidates
                 .into_iter()
-                .map(|candidate| CandidateView { id: candidate.item, features: candidate.features, score: candidate.score })
+                .map(|candidate| CandidateView {
+                    id: candidate.item,
+                    features: candidate.features,
+                    score: candidate.score,
+                })
                 .collect(),
         }
     }

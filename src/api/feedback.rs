@@ -119,14 +119,20 @@ pub struct FeedbackResponse {
         (status = 503, description = "The journal cannot keep events now", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub async fn feedback(State(app): State<App>, JsonBody(request): JsonBody<FeedbackRequest>) -> Result<Json<FeedbackResponse>, Problem> {
+pub async fn feedback(
+    State(app): State<App>,
+    JsonBody(request): JsonBody<FeedbackRequest>,
+) -> Result<Json<FeedbackResponse>, Problem> {
     let now = Utc::now().trunc_subsecs(6);
     let events = match request {
         FeedbackRequest::One(event) => vec![check(event, "", now)?],
         FeedbackRequest::Many(events) => {
             let most = app.settings.max_feedback_batch;
             if events.len() > most {
-                return Err(Problem::invalid("(array)", format!("has {} events, at most {most} are allowed", events.len())));
+                return Err(Problem::invalid(
+                    "(array)",
+                    format!("has {} events, at most {most} are allowed", events.len()),
+                ));
             }
             let check = |(index, event)| check(event, &format!("[{index}]."), now);
             events.into_iter().enumerate().map(check).collect::<Result<Vec<_>, _>>()?
@@ -150,7 +156,9 @@ pub async fn feedback(State(app): State<App>, JsonBody(request): JsonBody<Feedba
 
 fn check(event: FeedbackEvent, prefix: &str, now: DateTime<Utc>) -> Result<Feedback, Problem> {
     let field = |name: &str| format!("{prefix}{name}");
-    for (name, id) in [("feedback_id", &event.feedback_id), ("decision_id", &Some(event.decision_id.clone())), ("item", &event.item)] {
+    for (name, id) in
+        [("feedback_id", &event.feedback_id), ("decision_id", &Some(event.decision_id.clone())), ("item", &event.item)]
+    {
         if let Some(id) = id {
             check_identifier(id).map_err(|error| Problem::identifier(field(name), &error))?;
         }

@@ -51,11 +51,16 @@ pub async fn policies(State(app): State<App>) -> Json<PolicyList> {
         (status = 422, description = "The version was refused; what was live still is", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub async fn load(State(app): State<App>, Path((name, version)): Path<(String, String)>) -> Result<Json<LoadedVersion>, Problem> {
-    let version: u64 = version.parse().map_err(|_| Problem::malformed(format!("version `{version}` is not a number")))?;
+pub async fn load(
+    State(app): State<App>,
+    Path((name, version)): Path<(String, String)>,
+) -> Result<Json<LoadedVersion>, Problem> {
+    let version: u64 =
+        version.parse().map_err(|_| Problem::malformed(format!("version `{version}` is not a number")))?;
     let registry = Arc::clone(&app.registry);
     let wanted = name.clone();
-    let loaded = tokio::task::spawn_blocking(move || registry.load(&wanted, Some(version))).await.map_err(Problem::internal)?;
+    let loaded =
+        tokio::task::spawn_blocking(move || registry.load(&wanted, Some(version))).await.map_err(Problem::internal)?;
     match loaded {
         Ok(policy) => Ok(Json(LoadedVersion { name, version: policy.manifest.version })),
         Err(RegistryError::Load(error)) => Err(Problem::invalid("version", format!("was refused: {error}"))),

@@ -78,7 +78,12 @@ impl Problem {
 
     /// 405: the resource has no such method.
     pub fn method_not_allowed(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "The resource does not have this method", detail)
+        Self::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "method-not-allowed",
+            "The resource does not have this method",
+            detail,
+        )
     }
 
     /// 409: the request contradicts what is already recorded.
@@ -105,7 +110,8 @@ impl Problem {
 
     /// 503: the service cannot do this now.
     pub fn unavailable(detail: impl Into<String>) -> Self {
-        let mut problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "The service cannot answer now", detail);
+        let mut problem =
+            Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "The service cannot answer now", detail);
         problem.retry_after_seconds = Some(1);
         problem
     }
@@ -113,7 +119,12 @@ impl Problem {
     /// 500: a defect. The detail goes into the log, not to the caller.
     pub fn internal(detail: impl std::fmt::Display) -> Self {
         tracing::error!(%detail, "internal error");
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "The service failed", "the log of the service says why")
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "internal",
+            "The service failed",
+            "the log of the service says why",
+        )
     }
 
     /// A field that is no acceptable id or event type.
@@ -145,7 +156,9 @@ impl From<RecommendError> for Problem {
             RecommendError::Registry(RegistryError::Unknown { .. }) => Self::not_found(detail),
             RecommendError::Registry(RegistryError::Load(_)) => Self::unavailable(detail),
             RecommendError::State(error) => Self::feature(&error.group.to_string(), &error),
-            RecommendError::Candidate { index, source, .. } => Self::feature(&format!("candidates[{index}].features"), &source),
+            RecommendError::Candidate { index, source, .. } => {
+                Self::feature(&format!("candidates[{index}].features"), &source)
+            }
             RecommendError::UnknownItem { index, .. } | RecommendError::Duplicate { index, .. } => {
                 Self::invalid(format!("candidates[{index}]"), detail)
             }
@@ -164,7 +177,9 @@ impl From<JournalError> for Problem {
             JournalError::Busy { .. } => Self::busy(error.to_string()),
             _ => {
                 tracing::error!(%error, "journal failed");
-                Self::unavailable("the journal cannot keep this event now, so it was not accepted; the log of the service says why")
+                Self::unavailable(
+                    "the journal cannot keep this event now, so it was not accepted; the log of the service says why",
+                )
             }
         }
     }

@@ -174,7 +174,10 @@ pub struct SlateItem {
         (status = 503, description = "The journal or the model cannot answer now", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub async fn recommend(State(app): State<App>, JsonBody(request): JsonBody<RecommendRequest>) -> Result<Json<RecommendResponse>, Problem> {
+pub async fn recommend(
+    State(app): State<App>,
+    JsonBody(request): JsonBody<RecommendRequest>,
+) -> Result<Json<RecommendResponse>, Problem> {
     let ask = check(request, &app)?;
     let pick = app.recommender.recommend(ask).await?;
     if app.journal.append_decision(&pick.decision).await? == Appended::Duplicate {
@@ -194,7 +197,9 @@ async fn repeated(app: &App, again: Decision) -> Result<Json<RecommendResponse>,
     let id = again.decision_id.clone();
     let recorded = tokio::task::spawn_blocking(move || journal.decision(&id)).await.map_err(Problem::internal)??;
     let recorded = recorded.ok_or_else(|| Problem::internal("a duplicate decision is not in the journal"))?;
-    let items = |decision: &Decision| decision.candidates.iter().map(|c| (c.item.clone(), c.features.clone())).collect::<Vec<_>>();
+    let items = |decision: &Decision| {
+        decision.candidates.iter().map(|c| (c.item.clone(), c.features.clone())).collect::<Vec<_>>()
+    };
     let same = (&recorded.user_id, &recorded.session_id, &recorded.user, &recorded.context)
         == (&again.user_id, &again.session_id, &again.user, &again.context)
         && recorded.slate.len() == again.slate.len()
@@ -219,7 +224,9 @@ fn check(request: RecommendRequest, app: &App) -> Result<Ask, Problem> {
         let detail = format!("is {}, allowed are 1 to {}", request.slate_size, limits.max_slate_size);
         return Err(Problem::invalid("slate_size", detail));
     }
-    for (field, id) in [("event_id", &request.event_id), ("user_id", &request.user_id), ("session_id", &request.session_id)] {
+    for (field, id) in
+        [("event_id", &request.event_id), ("user_id", &request.user_id), ("session_id", &request.session_id)]
+    {
         if let Some(id) = id {
             check_identifier(id).map_err(|error| Problem::identifier(field, &error))?;
         }

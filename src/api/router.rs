@@ -82,8 +82,12 @@ pub fn router(app: App) -> Router {
         .layer(DefaultBodyLimit::max(settings.max_body_bytes))
         .merge(unlimited)
         .route("/openapi.yaml", get(openapi))
-        .fallback(async |uri: Uri| Problem::not_found(format!("there is nothing at `{}`; /openapi.yaml lists what there is", uri.path())))
-        .method_not_allowed_fallback(async |method: Method, uri: Uri| Problem::method_not_allowed(format!("`{}` does not answer {method}", uri.path())))
+        .fallback(async |uri: Uri| {
+            Problem::not_found(format!("there is nothing at `{}`; /openapi.yaml lists what there is", uri.path()))
+        })
+        .method_not_allowed_fallback(async |method: Method, uri: Uri| {
+            Problem::method_not_allowed(format!("`{}` does not answer {method}", uri.path()))
+        })
         .layer(middleware::from_fn(metrics::measure))
         .layer(
             ServiceBuilder::new()

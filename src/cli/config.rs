@@ -31,7 +31,9 @@ pub fn run(global: &Global, args: &ConfigArgs) -> anyhow::Result<()> {
         }
         return Ok(());
     }
-    let width = |text: fn(&crate::settings::Origin) -> &String| origins.iter().map(|origin| text(origin).len()).max().unwrap_or(0);
+    let width = |text: fn(&crate::settings::Origin) -> &String| {
+        origins.iter().map(|origin| text(origin).len()).max().unwrap_or(0)
+    };
     let (keys, values) = (width(|origin| &origin.key), width(|origin| &origin.value));
     for origin in &origins {
         println!("{:keys$} = {:values$}  # {}", origin.key, origin.value, origin.source);

@@ -3,9 +3,11 @@
 use std::process::ExitCode;
 
 use slated_contract::policy::BundleError;
+use slated_trainer::train::TrainError;
 
 use crate::api::ServeError;
 use crate::catalogue::CatalogueError;
+use crate::journal::import::ImportError;
 use crate::serving::LoadError;
 use crate::settings::SettingsError;
 
@@ -38,7 +40,13 @@ pub fn code(result: anyhow::Result<()>) -> ExitCode {
 
 fn code_of(error: &anyhow::Error) -> u8 {
     let is_input = |cause: &(dyn std::error::Error + 'static)| {
-        cause.is::<SettingsError>() || cause.is::<BundleError>() || cause.is::<LoadError>() || cause.is::<CatalogueError>()
+        cause.is::<SettingsError>()
+            || cause.is::<BundleError>()
+            || cause.is::<LoadError>()
+            || cause.is::<CatalogueError>()
+            || cause.is::<ImportError>()
+            || cause.is::<TrainError>()
+            || cause.is::<toml::de::Error>()
     };
     let mut code = 1;
     for cause in error.chain() {

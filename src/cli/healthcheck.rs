@@ -26,7 +26,8 @@ pub fn run(global: &Global, args: &HealthcheckArgs) -> anyhow::Result<()> {
         Some(url) => url.clone(),
         None => format!("http://{}", global.settings([])?.settings.server.listen),
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the async runtime")?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the async runtime")?;
     runtime.block_on(async {
         let client = reqwest::Client::builder().timeout(Duration::from_secs(5)).build()?;
         let answer = client.get(format!("{}/readyz", url.trim_end_matches('/'))).send().await;

@@ -4,9 +4,12 @@ mod completions;
 mod config;
 mod exit;
 mod healthcheck;
+mod journal;
 mod openapi;
 mod policy;
+mod progress;
 mod serve;
+mod train;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -43,6 +46,9 @@ struct Global {
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(serve::ServeArgs),
+    Train(train::TrainArgs),
+    #[command(subcommand)]
+    Journal(journal::JournalCommand),
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
     Config(config::ConfigArgs),
@@ -54,7 +60,8 @@ enum Command {
 impl Global {
     /// The settings, with the flags of a subcommand on top.
     fn settings(&self, flags: impl IntoIterator<Item = Option<Flag>>) -> anyhow::Result<Layered> {
-        let own = [Flag::given("log.format", self.log_format.as_ref()), Flag::given("log.level", self.log_level.as_ref())];
+        let own =
+            [Flag::given("log.format", self.log_format.as_ref()), Flag::given("log.level", self.log_level.as_ref())];
         let flags: Vec<Flag> = own.into_iter().chain(flags).flatten().collect();
         Ok(Layered::read(self.config.as_deref(), &flags)?)
     }
@@ -73,6 +80,8 @@ pub fn main() -> ExitCode {
     let Cli { global, command } = Cli::parse();
     let result = match command {
         Command::Serve(args) => serve::run(&global, &args),
+        Command::Train(args) => train::run(&global, &args),
+        Command::Journal(command) => journal::run(&global, &command),
         Command::Policy(command) => policy::run(&global, &command),
         Command::Config(args) => config::run(&global, &args),
         Command::Openapi(args) => openapi::run(&args),

@@ -57,7 +57,8 @@ pub fn run(global: &Global, command: &PolicyCommand) -> anyhow::Result<()> {
 }
 
 fn list(models: &std::path::Path) -> anyhow::Result<()> {
-    let entries = models.read_dir().with_context(|| format!("{}: the folder of models cannot be read", models.display()))?;
+    let entries =
+        models.read_dir().with_context(|| format!("{}: the folder of models cannot be read", models.display()))?;
     let mut names: Vec<String> = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
     names.sort_unstable();
     println!("{:24} {:>7}  {:16} {:20} {:>9}  model", "policy", "version", "algorithm", "exploration", "decisions");
@@ -68,7 +69,10 @@ fn list(models: &std::path::Path) -> anyhow::Result<()> {
                     "{name:24} {version:>7}  {:16} {:20} {:>9}  {:.12}",
                     manifest.algorithm.name,
                     manifest.exploration.method(),
-                    manifest.training.as_ref().map_or_else(|| "-".to_owned(), |training| training.decisions.to_string()),
+                    manifest
+                        .training
+                        .as_ref()
+                        .map_or_else(|| "-".to_owned(), |training| training.decisions.to_string()),
                     manifest.model_sha256,
                 ),
                 Err(error) => println!("{name:24} {version:>7}  cannot be served: {error}"),

@@ -109,7 +109,10 @@ fn load_policies(settings: &Settings) -> anyhow::Result<Arc<Registry>> {
     let models = &settings.models;
     let registry = Registry::new(models.folder.clone(), models.default.clone(), settings.runtime.clone());
     registry.load(&models.default, models.version).with_context(|| {
-        format!("policy `{}` cannot be served; train one with `slated train`, or name another with `--policy`", models.default)
+        format!(
+            "policy `{}` cannot be served; train one with `slated train`, or name another with `--policy`",
+            models.default
+        )
     })?;
     for name in &models.others {
         registry.load(name, None).with_context(|| format!("policy `{name}` of `models.others` cannot be served"))?;

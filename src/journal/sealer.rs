@@ -100,7 +100,8 @@ impl Worker {
             return;
         }
         let age = self.waiting_since.get_or_insert_with(Instant::now).elapsed();
-        let due = most >= self.settings.seal_after_events as u64 || age >= Duration::from_secs(self.settings.seal_after_seconds);
+        let due = most >= self.settings.seal_after_events as u64
+            || age >= Duration::from_secs(self.settings.seal_after_seconds);
         if due && let Err(error) = self.seal() {
             tracing::error!(%error, "the journal's tail cannot be closed into segments; its events stay in the tail");
         }
@@ -125,7 +126,12 @@ pub fn recover(tail: &Tail) -> Result<(), JournalError> {
 
 fn recover_kind<E: Event>(tail: &Tail) -> Result<(), JournalError> {
     if let Some(range) = tail.sealing::<E>()? {
-        tracing::warn!(kind = E::KIND, first = range.first, last = range.last, "finishing a segment that was interrupted");
+        tracing::warn!(
+            kind = E::KIND,
+            first = range.first,
+            last = range.last,
+            "finishing a segment that was interrupted"
+        );
         close_range::<E>(tail, range)?;
     }
     let waiting = tail.last::<E>()? - tail.sealed::<E>()?;

@@ -59,8 +59,8 @@ fn write_file<E: Event>(path: &Path, events: &[E]) -> Result<(), JournalError> {
         .set_max_row_group_row_count(Some(ROW_GROUP))
         .set_key_value_metadata(Some(vec![KeyValue::new("slated.schema".to_owned(), SCHEMA_VERSION.to_string())]))
         .build();
-    let mut writer =
-        ArrowWriter::try_new(file, event::schema::<E>(), Some(properties)).map_err(|error| failed(error.to_string()))?;
+    let mut writer = ArrowWriter::try_new(file, event::schema::<E>(), Some(properties))
+        .map_err(|error| failed(error.to_string()))?;
     for chunk in events.chunks(ROW_GROUP) {
         let batch = event::encode(chunk).map_err(|error| failed(error.to_string()))?;
         writer.write(&batch).map_err(|error| failed(error.to_string()))?;
@@ -73,7 +73,9 @@ fn write_file<E: Event>(path: &Path, events: &[E]) -> Result<(), JournalError> {
 }
 
 /// The events of one file, in batches.
-pub fn read_file<E: Event>(path: &Path) -> Result<impl Iterator<Item = Result<Vec<E>, JournalError>> + use<E>, JournalError> {
+pub fn read_file<E: Event>(
+    path: &Path,
+) -> Result<impl Iterator<Item = Result<Vec<E>, JournalError>> + use<E>, JournalError> {
     let path = path.to_owned();
     let failed = move |reason: String| JournalError::Segment { path: path.clone(), reason };
     let batches = open(&failed)?.build().map_err(|error| failed(error.to_string()))?;
@@ -87,7 +89,9 @@ pub fn read_file<E: Event>(path: &Path) -> Result<impl Iterator<Item = Result<Ve
 ///
 /// # Errors
 /// A folder or file that cannot be read. A journal without a segment has no events.
-pub fn read_segments<E: Event>(journal: &Path) -> Result<impl Iterator<Item = Result<Vec<E>, JournalError>> + use<E>, JournalError> {
+pub fn read_segments<E: Event>(
+    journal: &Path,
+) -> Result<impl Iterator<Item = Result<Vec<E>, JournalError>> + use<E>, JournalError> {
     let mut files = Vec::new();
     let folder = journal.join(E::KIND);
     for date in list(&folder)? {
@@ -143,7 +147,9 @@ pub fn find<E: Event>(path: &Path, id: &str) -> Result<Option<E>, JournalError> 
 }
 
 fn open(failed: &impl Fn(String) -> JournalError) -> Result<ParquetRecordBatchReaderBuilder<File>, JournalError> {
-    let JournalError::Segment { path, .. } = failed(String::new()) else { return Err(failed("has no path".to_owned())) };
+    let JournalError::Segment { path, .. } = failed(String::new()) else {
+        return Err(failed("has no path".to_owned()));
+    };
     let file = File::open(path).map_err(|error| failed(error.to_string()))?;
     ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| failed(error.to_string()))
 }

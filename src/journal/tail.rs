@@ -79,10 +79,7 @@ impl Tail {
             error => JournalError::Tail { folder: folder.clone(), reason: error.to_string() },
         };
         std::fs::create_dir_all(&folder).map_err(|error| failed(error.into()))?;
-        let database = Database::builder(folder.join(".tail"))
-            .cache_size(16 * 1024 * 1024)
-            .open()
-            .map_err(failed)?;
+        let database = Database::builder(folder.join(".tail")).cache_size(16 * 1024 * 1024).open().map_err(failed)?;
         let keyspace = |name: String| {
             let options = || KeyspaceCreateOptions::default().max_memtable_size(16 * 1024 * 1024);
             database.keyspace(&name, options).map_err(failed)
@@ -218,7 +215,8 @@ impl Tail {
 
     fn decode<E: Event>(&self, bytes: &[u8]) -> Result<E, JournalError> {
         let reason = |error| format!("a {} event does not read: {error}", E::KIND);
-        rmp_serde::from_slice(bytes).map_err(|error| JournalError::Tail { folder: self.folder.clone(), reason: reason(error) })
+        rmp_serde::from_slice(bytes)
+            .map_err(|error| JournalError::Tail { folder: self.folder.clone(), reason: reason(error) })
     }
 
     /// The number of the event with this id.
@@ -232,7 +230,8 @@ impl Tail {
         let upto = ..=sequence.to_be_bytes();
         let Some(guard) = self.kind(E::KIND).segments.range(upto).next_back() else { return Ok(Vec::new()) };
         let value = guard.value().map_err(|error| self.failed(&error))?;
-        let record: SegmentRecord = serde_json::from_slice(&value).map_err(|error| JournalError::Encode(error.to_string()))?;
+        let record: SegmentRecord =
+            serde_json::from_slice(&value).map_err(|error| JournalError::Encode(error.to_string()))?;
         let files = record.files.into_iter().map(|file| self.folder.join(file.path));
         Ok(if sequence <= record.last { files.collect() } else { Vec::new() })
     }
@@ -242,7 +241,8 @@ impl Tail {
         let kind = self.kind(E::KIND);
         for guard in kind.segments.iter() {
             let (key, value) = guard.into_inner().map_err(|error| self.failed(&error))?;
-            let record: SegmentRecord = serde_json::from_slice(&value).map_err(|error| JournalError::Encode(error.to_string()))?;
+            let record: SegmentRecord =
+                serde_json::from_slice(&value).map_err(|error| JournalError::Encode(error.to_string()))?;
             if record.until >= before {
                 break;
             }

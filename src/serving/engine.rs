@@ -174,9 +174,9 @@ impl Worker {
 /// Pads the queries to the same number of candidates and lays them one after the other.
 fn assemble(queries: &[Query], signature: &Signature) -> Batch {
     let candidates = queries.iter().map(|query| query.candidates).max().unwrap_or(0);
-    let history_size = signature.history.map_or(0, |window| {
-        window * slated_contract::session::SessionSettings::history_width(signature.item_width)
-    });
+    let history_size = signature
+        .history
+        .map_or(0, |window| window * slated_contract::session::SessionSettings::history_width(signature.item_width));
     let mut batch = Batch { candidates, ..Batch::default() };
     for query in queries {
         for _ in 0..query.rows {
@@ -214,7 +214,14 @@ mod tests {
     #[test]
     fn queries_are_padded_and_cut_apart_again() {
         let signature = Signature { state_width: 1, item_width: 1, mask: true, noise: Some(2), ..Signature::default() };
-        let small = Query { state: vec![1.0], items: vec![10.0], candidates: 1, noise: vec![0.1, 0.2], rows: 1, ..Query::default() };
+        let small = Query {
+            state: vec![1.0],
+            items: vec![10.0],
+            candidates: 1,
+            noise: vec![0.1, 0.2],
+            rows: 1,
+            ..Query::default()
+        };
         let large = Query {
             state: vec![2.0],
             items: vec![20.0, 21.0],

@@ -51,7 +51,11 @@ fn load() -> Result<Environment, LibraryError> {
 /// The library: `ORT_DYLIB_PATH`, else what `make setup` fetched beside the source or the binary, else the system's.
 fn find() -> Result<PathBuf, LibraryError> {
     if let Some(path) = env::var_os("ORT_DYLIB_PATH").map(PathBuf::from) {
-        return if path.is_file() { Ok(path) } else { Err(LibraryError::NotFound(format!("ORT_DYLIB_PATH={}", path.display()))) };
+        return if path.is_file() {
+            Ok(path)
+        } else {
+            Err(LibraryError::NotFound(format!("ORT_DYLIB_PATH={}", path.display())))
+        };
     }
     let roots = [env::current_exe().ok(), env::current_dir().ok(), Some(PathBuf::from(env!("CARGO_MANIFEST_DIR")))];
     let mut looked_at = Vec::new();
@@ -62,7 +66,8 @@ fn find() -> Result<PathBuf, LibraryError> {
         }
     }
     looked_at.push(".slated/onnxruntime in the folders above the binary and the current folder".to_owned());
-    for path in ["/usr/lib/slated/libonnxruntime.so", "/usr/local/lib/libonnxruntime.so", "/usr/lib/libonnxruntime.so"] {
+    for path in ["/usr/lib/slated/libonnxruntime.so", "/usr/local/lib/libonnxruntime.so", "/usr/lib/libonnxruntime.so"]
+    {
         if Path::new(path).is_file() {
             return Ok(path.into());
         }

@@ -43,7 +43,9 @@ pub enum ModelError {
         expected: Vec<i64>,
     },
     /// The sample inputs do not give the scores the trainer computed.
-    #[error("the model does not reproduce its manifest's sample scores: item {item} scores {found}, expected {expected}")]
+    #[error(
+        "the model does not reproduce its manifest's sample scores: item {item} scores {found}, expected {expected}"
+    )]
     Parity {
         /// Index of the sample item.
         item: usize,

@@ -1,7 +1,7 @@
 //! A policy that is loaded and proven, ready to serve.
 
-use slated_contract::policy::{Bundle, BundleError, Manifest};
 use slated_contract::feature::Encoder;
+use slated_contract::policy::{Bundle, BundleError, Manifest};
 use std::path::Path;
 use thiserror::Error;
 

@@ -95,7 +95,9 @@ pub enum RecommendError {
         most: usize,
     },
     /// A slate size that the policy or the candidates do not allow.
-    #[error("a slate of {size} is asked for; allowed are 1 to {most} (the policy's limit, and the candidates left after exclusions)")]
+    #[error(
+        "a slate of {size} is asked for; allowed are 1 to {most} (the policy's limit, and the candidates left after exclusions)"
+    )]
     Size {
         /// The size asked for.
         size: usize,
@@ -240,11 +242,17 @@ fn encode(
     encoder.encode_state(&ask.user, &ask.context, session, &mut state).map_err(RecommendError::State)?;
     let mut items = Vec::with_capacity(candidates.len() * encoder.item_width());
     for (index, id, features) in candidates {
-        encoder
-            .encode_item(features, &mut items)
-            .map_err(|source| RecommendError::Candidate { index: *index, id: id.clone(), source })?;
+        encoder.encode_item(features, &mut items).map_err(|source| RecommendError::Candidate {
+            index: *index,
+            id: id.clone(),
+            source,
+        })?;
     }
     let rows = policy.manifest.exploration.score_rows();
-    let noise = policy.manifest.signature.noise.map_or_else(Vec::new, |draws| standard_normal(&mut seed.noise_generator(), rows * draws));
+    let noise = policy
+        .manifest
+        .signature
+        .noise
+        .map_or_else(Vec::new, |draws| standard_normal(&mut seed.noise_generator(), rows * draws));
     Ok(Query { state, items, candidates: candidates.len(), history, noise, rows })
 }

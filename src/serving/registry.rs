@@ -115,7 +115,8 @@ impl Registry {
                 let slot = slots.entry(name.to_owned()).or_default();
                 slot.failure = None;
                 slot.live = Some((Arc::clone(&policy), Utc::now()));
-                metrics::gauge!("slated_policy_version", "policy" => name.to_owned()).set(policy.manifest.version as f64);
+                metrics::gauge!("slated_policy_version", "policy" => name.to_owned())
+                    .set(policy.manifest.version as f64);
                 tracing::info!(policy = name, version = policy.manifest.version, "policy is live");
                 Ok(policy)
             }

@@ -179,7 +179,9 @@ mod tests {
 
     fn decision() -> Decision {
         let mixed: Features =
-            [("age", FeatureValue::Number(41.0)), ("city", "Oslo".into()), ("taste", vec![0.5, -1.0].into())].into_iter().collect();
+            [("age", FeatureValue::Number(41.0)), ("city", "Oslo".into()), ("taste", vec![0.5, -1.0].into())]
+                .into_iter()
+                .collect();
         Decision {
             decision_id: "d-1".to_owned(),
             time: DateTime::from_timestamp_micros(1_600_000_000_123_456).unwrap(),
@@ -198,7 +200,12 @@ mod tests {
                 Candidate { item: "a".to_owned(), features: mixed, score: Some(0.25) },
                 Candidate { item: "b".to_owned(), features: Features::new(), score: None },
             ],
-            slate: vec![Shown { item: "b".to_owned(), position: 2, cascade_propensity: 0.5, marginal_propensity: 0.25 }],
+            slate: vec![Shown {
+                item: "b".to_owned(),
+                position: 2,
+                cascade_propensity: 0.5,
+                marginal_propensity: 0.25,
+            }],
             propensity: 0.5,
             propensity_draws: Some(100),
         }

@@ -8,7 +8,9 @@ mod identifier;
 pub use columns::{ColumnsError, Event, decode, encode, schema};
 pub use decision::{Candidate, Decision, Shown};
 pub use feedback::Feedback;
-pub use identifier::{Identifier, IdentifierError, MAX_IDENTIFIER, check_event_type, check_identifier, deterministic_id};
+pub use identifier::{
+    Identifier, IdentifierError, MAX_IDENTIFIER, check_event_type, check_identifier, deterministic_id,
+};
 
 /// The version of the journal's columns; written into every segment's metadata.
 pub const SCHEMA_VERSION: u32 = 1;

@@ -5,7 +5,10 @@ use std::collections::HashMap;
 use thiserror::Error;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::{Extra, Feature, FeatureKind, FeatureSchema, FeatureValue, Features, Group, Missing, OutOfRange, SchemaError, Unknown};
+use super::{
+    Extra, Feature, FeatureKind, FeatureSchema, FeatureValue, Features, Group, Missing, OutOfRange, SchemaError,
+    Unknown,
+};
 
 /// Turns raw features into the rows of the `state` and `items` tensors.
 ///
@@ -111,7 +114,13 @@ impl Encoder {
     ///
     /// # Errors
     /// The first feature that the schema refuses; `row` is then as long as before.
-    pub fn encode_state(&self, user: &Features, context: &Features, session: &Features, row: &mut Vec<f32>) -> Result<(), EncodeError> {
+    pub fn encode_state(
+        &self,
+        user: &Features,
+        context: &Features,
+        session: &Features,
+        row: &mut Vec<f32>,
+    ) -> Result<(), EncodeError> {
         let start = row.len();
         self.user
             .encode(user, row)
@@ -240,7 +249,9 @@ impl Prepared {
                 Ok(())
             }
             (FeatureKind::Categorical { .. }, FeatureValue::Text(category)) => self.encode_category(category, row),
-            (FeatureKind::Categorical { .. }, FeatureValue::Number(number)) => self.encode_category(&category_of(*number)?, row),
+            (FeatureKind::Categorical { .. }, FeatureValue::Number(number)) => {
+                self.encode_category(&category_of(*number)?, row)
+            }
             (FeatureKind::Hashed { buckets, salt }, FeatureValue::Text(category)) => {
                 one_hot(hash_bucket(category, *buckets, *salt), *buckets as usize, row);
                 Ok(())
@@ -271,7 +282,10 @@ impl Prepared {
             (None, Unknown::Bucket) => one_hot(vocabulary.len(), width, row),
             (None, Unknown::Zeros) => row.resize(row.len() + width, 0.0),
             (None, Unknown::Error) => {
-                return Err(EncodeErrorKind::UnknownCategory { category: category.to_owned(), known: vocabulary.len() });
+                return Err(EncodeErrorKind::UnknownCategory {
+                    category: category.to_owned(),
+                    known: vocabulary.len(),
+                });
             }
         }
         Ok(())
@@ -279,7 +293,9 @@ impl Prepared {
 }
 
 fn encode_number(kind: &FeatureKind, number: f64) -> Result<f32, EncodeErrorKind> {
-    let FeatureKind::Numeric { normalisation, range, out_of_range } = kind else { return Err(EncodeErrorKind::NotFinite) };
+    let FeatureKind::Numeric { normalisation, range, out_of_range } = kind else {
+        return Err(EncodeErrorKind::NotFinite);
+    };
     if !number.is_finite() {
         return Err(EncodeErrorKind::NotFinite);
     }

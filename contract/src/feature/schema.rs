@@ -268,7 +268,10 @@ impl FeatureKind {
             }),
             Self::Categorical { vocabulary, .. } => {
                 let mut seen = HashSet::new();
-                vocabulary.iter().find(|category| !seen.insert(*category)).map(|twice| format!("`{twice}` stands twice in its vocabulary"))
+                vocabulary
+                    .iter()
+                    .find(|category| !seen.insert(*category))
+                    .map(|twice| format!("`{twice}` stands twice in its vocabulary"))
             }
             Self::Hashed { .. } | Self::Embedding { .. } => None,
         }

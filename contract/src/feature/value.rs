@@ -283,7 +283,8 @@ mod tests {
 
     #[test]
     fn json_values_keep_their_kind() {
-        let features: Features = serde_json::from_str(r#"{"age": 41, "vip": true, "city": "Oslo", "e": [1, 2.5]}"#).unwrap();
+        let features: Features =
+            serde_json::from_str(r#"{"age": 41, "vip": true, "city": "Oslo", "e": [1, 2.5]}"#).unwrap();
         assert_eq!(features.get("age"), Some(&FeatureValue::Number(41.0)));
         assert_eq!(features.get("vip"), Some(&FeatureValue::Number(1.0)));
         assert_eq!(features.get("city"), Some(&"Oslo".into()));

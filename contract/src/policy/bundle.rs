@@ -118,10 +118,13 @@ impl Bundle {
     pub fn read(folder: &Path) -> Result<Self, BundleError> {
         let path = folder.join(MANIFEST);
         let text = fs::read(&path).map_err(BundleError::io(&path))?;
-        let manifest: Manifest = serde_json::from_slice(&text).map_err(|source| BundleError::Json { path: path.clone(), source })?;
+        let manifest: Manifest =
+            serde_json::from_slice(&text).map_err(|source| BundleError::Json { path: path.clone(), source })?;
         let encoder = manifest.check().map_err(|source| BundleError::Manifest { path: path.clone(), source })?;
-        let name_of = |path: Option<&Path>| path.and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
-        let in_place = name_of(Some(folder)) == Some(manifest.version.to_string()) && name_of(folder.parent()).as_ref() == Some(&manifest.name);
+        let name_of =
+            |path: Option<&Path>| path.and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
+        let in_place = name_of(Some(folder)) == Some(manifest.version.to_string())
+            && name_of(folder.parent()).as_ref() == Some(&manifest.name);
         if !in_place {
             return Err(BundleError::Place { path, name: manifest.name, version: manifest.version });
         }
@@ -192,7 +195,12 @@ impl BundleWriter {
     ///
     /// # Errors
     /// A manifest that cannot be used, a version that exists, or the disk.
-    pub fn stage(models: &Path, manifest: &Manifest, model: &[u8], learner: Option<&[u8]>) -> Result<Self, BundleError> {
+    pub fn stage(
+        models: &Path,
+        manifest: &Manifest,
+        model: &[u8],
+        learner: Option<&[u8]>,
+    ) -> Result<Self, BundleError> {
         let target = models.join(&manifest.name).join(manifest.version.to_string());
         manifest.check().map_err(|source| BundleError::Manifest { path: target.join(MANIFEST), source })?;
         if target.exists() {
@@ -207,7 +215,8 @@ impl BundleWriter {
             fs::remove_dir_all(&writer.staging).map_err(BundleError::io(&writer.staging))?;
         }
         fs::create_dir_all(&folder).map_err(BundleError::io(&folder))?;
-        let mut text = serde_json::to_vec_pretty(manifest).map_err(|source| BundleError::Json { path: folder.join(MANIFEST), source })?;
+        let mut text = serde_json::to_vec_pretty(manifest)
+            .map_err(|source| BundleError::Json { path: folder.join(MANIFEST), source })?;
         text.push(b'\n');
         write_durably(&folder.join(MODEL), model)?;
         if let Some(learner) = learner {
@@ -234,7 +243,9 @@ impl BundleWriter {
             fs::create_dir_all(parent).map_err(BundleError::io(parent))?;
         }
         fs::rename(self.folder(), &self.target).map_err(|source| match source.kind() {
-            io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists => BundleError::Exists { folder: self.target.clone() },
+            io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists => {
+                BundleError::Exists { folder: self.target.clone() }
+            }
             _ => BundleError::Io { path: self.target.clone(), source },
         })?;
         if let Some(parent) = self.target.parent() {

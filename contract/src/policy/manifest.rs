@@ -174,7 +174,9 @@ pub enum ManifestError {
         encoded: usize,
     },
     /// Posterior sampling without a noise input, or a noise input that nothing draws.
-    #[error("exploration `{0}` and `signature.noise` do not go together: posterior sampling needs a noise input, others must have none")]
+    #[error(
+        "exploration `{0}` and `signature.noise` do not go together: posterior sampling needs a noise input, others must have none"
+    )]
     Noise(&'static str),
     /// A session feature that the accumulator does not offer.
     #[error("session feature `{0}`: the session accumulator does not offer it with these `session` settings")]

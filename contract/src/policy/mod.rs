@@ -5,5 +5,6 @@ mod manifest;
 
 pub use bundle::{Bundle, BundleError, BundleWriter, LEARNER, MANIFEST, MODEL, latest_version, sha256_hex, versions};
 pub use manifest::{
-    Algorithm, Evaluation, FORMAT, Manifest, ManifestError, Parity, SlateLimits, TrainingRecord, check_policy_name, json_schema,
+    Algorithm, Evaluation, FORMAT, Manifest, ManifestError, Parity, SlateLimits, TrainingRecord, check_policy_name,
+    json_schema,
 };

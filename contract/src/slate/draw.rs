@@ -100,7 +100,12 @@ impl<'a> Scores<'a> {
 ///
 /// # Errors
 /// A size of zero or above the number of candidates.
-pub fn draw(exploration: &Exploration, scores: &Scores, size: usize, seed: DecisionSeed) -> Result<DrawnSlate, DrawError> {
+pub fn draw(
+    exploration: &Exploration,
+    scores: &Scores,
+    size: usize,
+    seed: DecisionSeed,
+) -> Result<DrawnSlate, DrawError> {
     let candidates = scores.candidates();
     if size == 0 || size > candidates {
         return Err(DrawError::Size { size, candidates });
@@ -117,9 +122,8 @@ pub fn draw(exploration: &Exploration, scores: &Scores, size: usize, seed: Decis
 
 /// The indices of the `size` highest values, best first; ties go to the lower index.
 pub(super) fn top<T: PartialOrd + Copy>(values: &[T], size: usize) -> Vec<usize> {
-    let order = |&a: &usize, &b: &usize| {
-        values[b].partial_cmp(&values[a]).unwrap_or(std::cmp::Ordering::Equal).then(a.cmp(&b))
-    };
+    let order =
+        |&a: &usize, &b: &usize| values[b].partial_cmp(&values[a]).unwrap_or(std::cmp::Ordering::Equal).then(a.cmp(&b));
     let mut indices: Vec<usize> = (0..values.len()).collect();
     if size < indices.len() {
         indices.select_nth_unstable_by(size, order);

@@ -56,11 +56,15 @@ impl Exploration {
     /// A parameter outside its range.
     pub fn check(&self) -> Result<(), ExplorationError> {
         match *self {
-            Self::EpsilonGreedy { epsilon } if !(0.0..=1.0).contains(&epsilon) => Err(ExplorationError::Epsilon(epsilon)),
+            Self::EpsilonGreedy { epsilon } if !(0.0..=1.0).contains(&epsilon) => {
+                Err(ExplorationError::Epsilon(epsilon))
+            }
             Self::Softmax { temperature } if !(temperature.is_finite() && temperature > 0.0) => {
                 Err(ExplorationError::Temperature(temperature))
             }
-            Self::PosteriorSampling { draws } if draws == 0 || draws > Self::MAX_DRAWS => Err(ExplorationError::Draws(draws)),
+            Self::PosteriorSampling { draws } if draws == 0 || draws > Self::MAX_DRAWS => {
+                Err(ExplorationError::Draws(draws))
+            }
             _ => Ok(()),
         }
     }

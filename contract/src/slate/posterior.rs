@@ -20,6 +20,7 @@ pub(super) fn propensities(scores: &Scores, slate: &[usize], draws: u32) -> Prop
             same_item[position] += u32::from(drawn == shown);
         }
     }
-    let share = |counts: Vec<u32>| counts.into_iter().map(|count| f64::from(count + 1) / f64::from(draws + 1)).collect();
+    let share =
+        |counts: Vec<u32>| counts.into_iter().map(|count| f64::from(count + 1) / f64::from(draws + 1)).collect();
     Propensities { cascade: share(same_prefix), marginal: share(same_item), draws: Some(draws) }
 }

@@ -39,14 +39,21 @@ impl LinearStatistics {
     /// No examples, of `width` (d) features.
     #[must_use]
     pub fn new(width: usize) -> Self {
-        Self { gram: Mat::zeros(width, width), moment: vec![0.0; width], examples: 0, block: Vec::new(), rewards: Vec::new() }
+        Self {
+            gram: Mat::zeros(width, width),
+            moment: vec![0.0; width],
+            examples: 0,
+            block: Vec::new(),
+            rewards: Vec::new(),
+        }
     }
 
     /// Statistics read back: `gram` is the lower triangle of the sum of `phi phi'`, row-major.
     #[must_use]
     pub fn from_parts(gram: &[f64], moment: Vec<f64>, examples: u64) -> Self {
         let width = moment.len();
-        let gram = Mat::from_fn(width, width, |row, column| if row >= column { gram[row * width + column] } else { 0.0 });
+        let gram =
+            Mat::from_fn(width, width, |row, column| if row >= column { gram[row * width + column] } else { 0.0 });
         Self { gram, moment, examples, block: Vec::new(), rewards: Vec::new() }
     }
 
@@ -136,7 +143,11 @@ impl LinearStatistics {
         let moment = Mat::from_fn(width, 1, |row, _| self.moment[row]);
         let mean = &root * (inverse * moment);
         let theta: Vec<f64> = (0..width).map(|row| mean[(row, 0)]).collect();
-        if theta.iter().all(|weight| weight.is_finite()) { Ok(LinearPosterior { theta, root }) } else { Err(LinearError::NotDefinite) }
+        if theta.iter().all(|weight| weight.is_finite()) {
+            Ok(LinearPosterior { theta, root })
+        } else {
+            Err(LinearError::NotDefinite)
+        }
     }
 }
 
@@ -179,7 +190,9 @@ impl LinearPosterior {
     pub fn draw(&self, scale: f64, z: &[f64]) -> Vec<f64> {
         let width = self.width();
         (0..width)
-            .map(|row| self.theta[row] + scale * (row..width).map(|column| self.root[(row, column)] * z[column]).sum::<f64>())
+            .map(|row| {
+                self.theta[row] + scale * (row..width).map(|column| self.root[(row, column)] * z[column]).sum::<f64>()
+            })
             .collect()
     }
 
@@ -208,7 +221,8 @@ mod tests {
 
     fn fill(statistics: &mut LinearStatistics, examples: std::ops::Range<usize>, weights: &[f64]) {
         for example in examples {
-            let phi: Vec<f64> = (0..weights.len()).map(|feature| wave(example * weights.len() + feature + example * example)).collect();
+            let phi: Vec<f64> =
+                (0..weights.len()).map(|feature| wave(example * weights.len() + feature + example * example)).collect();
             let reward = phi.iter().zip(weights).map(|(phi, weight)| phi * weight).sum();
             statistics.add(reward, |block| block.extend(&phi));
             statistics.flush_full();

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use slated_contract::feature::{
-    Extra, Feature, FeatureKind, FeatureSchema, FeatureValue, Features, Group, Missing, Normalisation, OutOfRange, Unknown,
+    Extra, Feature, FeatureKind, FeatureSchema, FeatureValue, Features, Group, Missing, Normalisation, OutOfRange,
+    Unknown,
 };
 use thiserror::Error;
 
@@ -36,7 +37,11 @@ pub struct InferError {
 
 #[derive(Debug, Clone)]
 enum Seen {
-    Numbers { count: u64, mean: f64, squares: f64 },
+    Numbers {
+        count: u64,
+        mean: f64,
+        squares: f64,
+    },
     Texts(BTreeSet<String>),
     /// More categories than a vocabulary holds.
     Many,

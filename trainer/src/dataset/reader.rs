@@ -61,7 +61,9 @@ pub struct Round {
 #[derive(Debug, Error)]
 pub enum DatasetError {
     /// There is nothing to read.
-    #[error("{0} holds no decisions in closed segments; expected {0}/decisions/date=<date>/*.parquet (a running service closes them on POST /journal/seal)")]
+    #[error(
+        "{0} holds no decisions in closed segments; expected {0}/decisions/date=<date>/*.parquet (a running service closes them on POST /journal/seal)"
+    )]
     Empty(PathBuf),
     /// The reward definition.
     #[error(transparent)]
@@ -118,15 +120,15 @@ impl Dataset {
         if total == 0 {
             return Err(DatasetError::Empty(settings.journal.clone()));
         }
-        let orphans = format!(
-            "SELECT count(*) FROM feedback WHERE decision_id NOT IN (SELECT decision_id FROM {chosen})"
-        );
+        let orphans =
+            format!("SELECT count(*) FROM feedback WHERE decision_id NOT IN (SELECT decision_id FROM {chosen})");
         let summary = DatasetSummary {
             feedback: count("SELECT count(*) FROM feedback".to_owned()).await?,
             orphan_feedback: count(orphans).await?,
             ..DatasetSummary::default()
         };
-        let columns: Vec<String> = event::schema::<Decision>().fields().iter().map(|field| format!("d.\"{}\"", field.name())).collect();
+        let columns: Vec<String> =
+            event::schema::<Decision>().fields().iter().map(|field| format!("d.\"{}\"", field.name())).collect();
         // The small side, feedback by decision, is what the join holds in memory; wide decisions stream past it.
         let query = format!(
             "SELECT {columns}, f.joined FROM (SELECT * FROM {chosen}) d LEFT JOIN (
@@ -164,7 +166,10 @@ impl Dataset {
             check(&decision)?;
             let rewards = rewards(&decision, feedback, &self.reward, &mut self.summary);
             if let Some(reward) = rewards.iter().find(|reward| !reward.is_finite()) {
-                return Err(bad(&decision, format!("its reward is {reward}; a feedback value or weight is not finite")));
+                return Err(bad(
+                    &decision,
+                    format!("its reward is {reward}; a feedback value or weight is not finite"),
+                ));
             }
             let round = Round { decision, rewards };
             self.summary.add(&round);
@@ -186,7 +191,8 @@ fn session(settings: &DatasetSettings) -> Result<SessionContext, DatasetError> {
         .with_batch_size(1024)
         .set_bool("datafusion.execution.parquet.schema_force_view_types", false)
         .set_bool("datafusion.sql_parser.enable_ident_normalization", false);
-    let runtime = RuntimeEnvBuilder::new().with_memory_limit(settings.memory_limit_mib.max(64) * 1024 * 1024, 1.0).build_arc()?;
+    let runtime =
+        RuntimeEnvBuilder::new().with_memory_limit(settings.memory_limit_mib.max(64) * 1024 * 1024, 1.0).build_arc()?;
     Ok(SessionContext::new_with_config_rt(config, runtime))
 }
 
@@ -208,7 +214,8 @@ async fn register<E: Event>(context: &SessionContext, journal: &Path) -> Result<
 }
 
 fn has_segments(folder: &Path) -> bool {
-    let list = |folder: &Path| folder.read_dir().into_iter().flatten().flatten().map(|entry| entry.path()).collect::<Vec<_>>();
+    let list =
+        |folder: &Path| folder.read_dir().into_iter().flatten().flatten().map(|entry| entry.path()).collect::<Vec<_>>();
     let is_segment = |path: &Path| {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         name.ends_with(".parquet") && !name.starts_with('.')
@@ -239,7 +246,8 @@ fn split(batch: &RecordBatch) -> Result<(Vec<Decision>, Vec<Vec<Joined>>), Datas
     let project = |columns: &[usize]| batch.project(columns).map_err(DataFusionError::from);
     let decisions = event::decode::<Decision>(&project(&(0..last).collect::<Vec<_>>())?)?;
     let joined = project(&[last])?;
-    let rows: Vec<Row> = serde_arrow::from_record_batch(&joined).map_err(|error| DatasetError::Joined(error.to_string()))?;
+    let rows: Vec<Row> =
+        serde_arrow::from_record_batch(&joined).map_err(|error| DatasetError::Joined(error.to_string()))?;
     Ok((decisions, rows.into_iter().map(|row| row.joined.unwrap_or_default()).collect()))
 }
 
@@ -253,8 +261,13 @@ fn check(decision: &Decision) -> Result<(), DatasetError> {
     }
     let propensities = decision.slate.iter().flat_map(|shown| [shown.cascade_propensity, shown.marginal_propensity]);
     // Written so that NaN fails.
-    if let Some(propensity) = propensities.chain([decision.propensity]).find(|propensity| !(*propensity > 0.0 && *propensity <= 1.0)) {
-        return Err(bad(decision, format!("its propensity {propensity} is outside (0, 1]; what was shown cannot have had it")));
+    if let Some(propensity) =
+        propensities.chain([decision.propensity]).find(|propensity| !(*propensity > 0.0 && *propensity <= 1.0))
+    {
+        return Err(bad(
+            decision,
+            format!("its propensity {propensity} is outside (0, 1]; what was shown cannot have had it"),
+        ));
     }
     for shown in &decision.slate {
         if !decision.candidates.iter().any(|candidate| candidate.item == shown.item) {
@@ -263,4 +276,3 @@ fn check(decision: &Decision) -> Result<(), DatasetError> {
     }
     Ok(())
 }
-

@@ -26,7 +26,12 @@ pub struct Joined {
 ///
 /// An event that names neither item nor position is about the whole slate: its worth is divided evenly over the items,
 /// so that the slate's total is what was reported.
-pub fn rewards(decision: &Decision, mut feedback: Vec<Joined>, definition: &RewardDefinition, summary: &mut DatasetSummary) -> Vec<f64> {
+pub fn rewards(
+    decision: &Decision,
+    mut feedback: Vec<Joined>,
+    definition: &RewardDefinition,
+    summary: &mut DatasetSummary,
+) -> Vec<f64> {
     // The order in which rows come out of a join is not determined; first and last must not depend on it.
     feedback.sort_by(|a, b| (a.occurred, &a.feedback_id).cmp(&(b.occurred, &b.feedback_id)));
     let slate = &decision.slate;

@@ -58,7 +58,13 @@ impl DatasetSummary {
 impl fmt::Display for DatasetSummary {
     fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
         let time = |time: Option<DateTime<Utc>>| time.map_or_else(|| "-".to_owned(), |time| time.to_rfc3339());
-        writeln!(formatter, "decisions            {:>10}  from {} to {}", self.decisions, time(self.from), time(self.until))?;
+        writeln!(
+            formatter,
+            "decisions            {:>10}  from {} to {}",
+            self.decisions,
+            time(self.from),
+            time(self.until)
+        )?;
         writeln!(formatter, "  given twice        {:>10}", self.duplicate_decisions)?;
         writeln!(formatter, "items shown          {:>10}  mean reward {:.6}", self.shown, self.mean_reward())?;
         writeln!(formatter, "feedback             {:>10}", self.feedback)?;

@@ -96,7 +96,11 @@ impl GraphBuilder {
 
     /// Applies an operator with one integer attribute.
     pub fn node_with(&mut self, operator: &str, inputs: &[&Value], name: &str, value: i64) -> Value {
-        self.push(operator, inputs, vec![proto::Attribute { name: name.to_owned(), i: value, ints: Vec::new(), kind: 2 }])
+        self.push(
+            operator,
+            inputs,
+            vec![proto::Attribute { name: name.to_owned(), i: value, ints: Vec::new(), kind: 2 }],
+        )
     }
 
     /// Reduces over `axes`, dropping them.
@@ -142,7 +146,9 @@ impl GraphBuilder {
     /// # Errors
     /// An output of the signature that was not given.
     pub fn finish(self) -> Result<Vec<u8>, OnnxError> {
-        if let Some(spec) = self.signature.outputs().iter().find(|spec| !self.outputs.iter().any(|name| name == spec.name)) {
+        if let Some(spec) =
+            self.signature.outputs().iter().find(|spec| !self.outputs.iter().any(|name| name == spec.name))
+        {
             return Err(OnnxError::Tensor(spec.name.to_owned()));
         }
         let model = proto::Model {

@@ -4,7 +4,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use sha2::{Digest, Sha256};
 use slated_contract::feature::{EncodeError, Encoder, FeatureSchema, SchemaError};
-use slated_contract::policy::{Algorithm, FORMAT, Manifest, ManifestError, Parity, SlateLimits, TrainingRecord, sha256_hex};
+use slated_contract::policy::{
+    Algorithm, FORMAT, Manifest, ManifestError, Parity, SlateLimits, TrainingRecord, sha256_hex,
+};
 use slated_contract::slate::{DecisionSeed, standard_normal};
 use slated_contract::tensor::Signature;
 use thiserror::Error;
@@ -13,7 +15,9 @@ use super::{AlgorithmSettings, TrainSettings};
 use crate::bandit::{
     FeatureMap, LearnerNotes, LearnerState, LinUcb, LinearError, LinearStatistics, LinearThompson, StateError,
 };
-use crate::dataset::{Dataset, DatasetError, DatasetSettings, DatasetSummary, InferError, Round, RoundDigest, SchemaInference};
+use crate::dataset::{
+    Dataset, DatasetError, DatasetSettings, DatasetSummary, InferError, Round, RoundDigest, SchemaInference,
+};
 use crate::onnx::OnnxError;
 use crate::progress::Progress;
 
@@ -111,7 +115,12 @@ pub enum TrainError {
 ///
 /// # Errors
 /// A setting, a journal, or a state that cannot be used; each says what to do.
-pub fn train(settings: &TrainSettings, start: Start, progress: &mut dyn Progress, stop: &AtomicBool) -> Result<Outcome, TrainError> {
+pub fn train(
+    settings: &TrainSettings,
+    start: Start,
+    progress: &mut dyn Progress,
+    stop: &AtomicBool,
+) -> Result<Outcome, TrainError> {
     if let Some(problem) = settings.algorithm.problem() {
         return Err(TrainError::Setting(problem));
     }
@@ -119,14 +128,21 @@ pub fn train(settings: &TrainSettings, start: Start, progress: &mut dyn Progress
     runtime.block_on(run(settings, start, progress, stop))
 }
 
-async fn run(settings: &TrainSettings, start: Start, progress: &mut dyn Progress, stop: &AtomicBool) -> Result<Outcome, TrainError> {
+async fn run(
+    settings: &TrainSettings,
+    start: Start,
+    progress: &mut dyn Progress,
+    stop: &AtomicBool,
+) -> Result<Outcome, TrainError> {
     let base = start.continue_from.as_ref().map(|(_, bytes)| LearnerState::from_bytes(bytes)).transpose()?;
     let settings_digest = digest_of(settings, &start);
     let mut data = settings.data.clone();
     if let Some(base) = &base {
         if base.notes.interaction != settings.algorithm.interaction() {
             let kept = base.notes.interaction;
-            return Err(TrainError::Setting(format!("`algorithm.interaction` is not {kept:?}, that of the version to continue from")));
+            return Err(TrainError::Setting(format!(
+                "`algorithm.interaction` is not {kept:?}, that of the version to continue from"
+            )));
         }
         data.after.clone_from(&base.notes.until);
     }
@@ -152,7 +168,9 @@ async fn run(settings: &TrainSettings, start: Start, progress: &mut dyn Progress
             learning.sample(round)?;
             if seen <= skip {
                 learning.digest.add(round);
-                if seen == skip && let Some(checkpoint) = resume.take() {
+                if seen == skip
+                    && let Some(checkpoint) = resume.take()
+                {
                     learning.resume(checkpoint)?;
                 }
                 continue;
@@ -211,7 +229,12 @@ struct Learning<'a> {
 }
 
 impl<'a> Learning<'a> {
-    fn new(settings: &'a TrainSettings, features: FeatureSchema, base: Option<&LearnerState>, digest: String) -> Result<Self, TrainError> {
+    fn new(
+        settings: &'a TrainSettings,
+        features: FeatureSchema,
+        base: Option<&LearnerState>,
+        digest: String,
+    ) -> Result<Self, TrainError> {
         let encoder = Encoder::new(&features)?;
         let interaction = settings.algorithm.interaction();
         let map = FeatureMap { interaction, state_width: encoder.state_width(), item_width: encoder.item_width() };
@@ -225,7 +248,9 @@ impl<'a> Learning<'a> {
             )));
         }
         let state = match base {
-            Some(base) => LearnerState { notes: LearnerNotes { settings: digest, ..base.notes.clone() }, ..base.clone() },
+            Some(base) => {
+                LearnerState { notes: LearnerNotes { settings: digest, ..base.notes.clone() }, ..base.clone() }
+            }
             None => LearnerState {
                 statistics: LinearStatistics::new(map.width()),
                 notes: LearnerNotes {
@@ -245,7 +270,16 @@ impl<'a> Learning<'a> {
         if state.statistics.width() != map.width() {
             return Err(TrainError::State(StateError::Shape("its statistics do not fit its features".to_owned())));
         }
-        Ok(Self { settings, encoder, map, state, digest: RoundDigest::default(), last: None, decisions: 0, sample: None })
+        Ok(Self {
+            settings,
+            encoder,
+            map,
+            state,
+            digest: RoundDigest::default(),
+            last: None,
+            decisions: 0,
+            sample: None,
+        })
     }
 
     /// Goes on from a checkpoint, if the rounds before it are those it was made from.
@@ -263,7 +297,8 @@ impl<'a> Learning<'a> {
     fn sample(&mut self, round: &Round) -> Result<(), TrainError> {
         if self.sample.is_none() {
             let items = round.decision.candidates.iter().take(SAMPLES);
-            let items = items.map(|candidate| self.encode_item(round, &candidate.features)).collect::<Result<_, _>>()?;
+            let items =
+                items.map(|candidate| self.encode_item(round, &candidate.features)).collect::<Result<_, _>>()?;
             self.sample = Some((self.encode_state(round)?, items));
         }
         Ok(())
@@ -274,7 +309,9 @@ impl<'a> Learning<'a> {
         let state = self.encode_state(round)?;
         let decision = &round.decision;
         for (shown, &reward) in decision.slate.iter().zip(&round.rewards) {
-            let Some(candidate) = decision.candidates.iter().find(|candidate| candidate.item == shown.item) else { continue };
+            let Some(candidate) = decision.candidates.iter().find(|candidate| candidate.item == shown.item) else {
+                continue;
+            };
             let item = self.encode_item(round, &candidate.features)?;
             self.state.statistics.add(reward, |phi| self.map.extend(&state, &item, phi));
         }
@@ -289,11 +326,17 @@ impl<'a> Learning<'a> {
     fn encode_state(&self, round: &Round) -> Result<Vec<f32>, TrainError> {
         let decision = &round.decision;
         let mut row = Vec::with_capacity(self.map.state_width);
-        self.encoder.encode_state(&decision.user, &decision.context, &decision.session, &mut row).map_err(refused(round))?;
+        self.encoder
+            .encode_state(&decision.user, &decision.context, &decision.session, &mut row)
+            .map_err(refused(round))?;
         Ok(row)
     }
 
-    fn encode_item(&self, round: &Round, features: &slated_contract::feature::Features) -> Result<Vec<f32>, TrainError> {
+    fn encode_item(
+        &self,
+        round: &Round,
+        features: &slated_contract::feature::Features,
+    ) -> Result<Vec<f32>, TrainError> {
         let mut row = Vec::with_capacity(self.map.item_width);
         self.encoder.encode_item(features, &mut row).map_err(refused(round))?;
         Ok(row)
@@ -316,7 +359,8 @@ impl<'a> Learning<'a> {
     fn finish(mut self, start: &Start, summary: DatasetSummary) -> Result<Trained, TrainError> {
         let posterior = self.state.statistics.posterior(self.settings.algorithm.lambda())?;
         let (state, items) = self.sample.take().unwrap_or_default();
-        let (model, signature, scores, noise): (Vec<u8>, Signature, Vec<f64>, Vec<f32>) = match self.settings.algorithm {
+        let (model, signature, scores, noise): (Vec<u8>, Signature, Vec<f64>, Vec<f32>) = match self.settings.algorithm
+        {
             AlgorithmSettings::Linucb { alpha, .. } => {
                 let learned = LinUcb { map: self.map, posterior, alpha };
                 let scores = items.iter().map(|item| learned.score(&state, item)).collect();

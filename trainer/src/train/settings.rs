@@ -128,6 +128,7 @@ impl AlgorithmSettings {
             return Some(format!("`algorithm.{name}` is {value}, it must be finite and at least 0"));
         }
         let lambda = self.lambda();
-        (!(lambda.is_finite() && lambda > 0.0)).then(|| format!("`algorithm.lambda` is {lambda}, it must be finite and above 0"))
+        (!(lambda.is_finite() && lambda > 0.0))
+            .then(|| format!("`algorithm.lambda` is {lambda}, it must be finite and above 0"))
     }
 }

@@ -1,0 +1,212 @@
+//! `slated train`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::Context;
+use clap::{Args, ValueEnum};
+use slated_contract::policy::{Bundle, BundleWriter, latest_version, versions};
+use slated_trainer::train::{AlgorithmSettings, Outcome, Start, TrainSettings, Trained, train};
+
+use super::Global;
+use super::exit::Interrupted;
+use super::progress::Drawn;
+use crate::serving::{EngineSettings, LoadedPolicy};
+use crate::settings::Flag;
+
+/// Learn a policy from the journal and write it as a bundle.
+///
+/// Ctrl-C leaves a checkpoint; the same command goes on from it to the same result.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  slated train --policy open-bandit
+  slated train --policy open-bandit --algorithm linucb --interaction additive --seed 7
+  slated train --policy open-bandit --continue
+  slated train --settings train.toml
+
+A settings file holds the same and more:
+  policy = \"open-bandit\"
+  seed = 1
+  algorithm = { name = \"linear_thompson\", scale = 1.0, lambda = 1.0, interaction = \"outer\" }
+  [data]
+  journal = \"journal\"
+  reward = { weights = { click = 1.0, purchase = 10.0 }, aggregation = \"sum\", wait_seconds = 3600.0 }
+  [exploration]
+  method = \"softmax\"
+  temperature = 0.1")]
+pub struct TrainArgs {
+    /// Training settings in TOML; the flags below go over them.
+    #[arg(long, value_name = "FILE")]
+    settings: Option<PathBuf>,
+    /// Name of the policy.
+    #[arg(long, value_name = "NAME")]
+    policy: Option<String>,
+    /// What learns.
+    #[arg(long, value_name = "NAME")]
+    algorithm: Option<AlgorithmName>,
+    /// How state and item interact.
+    #[arg(long, value_name = "KIND")]
+    interaction: Option<InteractionName>,
+    /// Seed of every random choice.
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Folder of the journal.
+    #[arg(long, value_name = "DIR")]
+    journal: Option<PathBuf>,
+    /// Folder of policy bundles.
+    #[arg(long, value_name = "DIR")]
+    models: Option<PathBuf>,
+    /// Go on from the latest version: learn only what was decided after it.
+    #[arg(long = "continue")]
+    continue_latest: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+#[value(rename_all = "snake_case")]
+enum AlgorithmName {
+    Linucb,
+    LinearThompson,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum InteractionName {
+    Additive,
+    Outer,
+}
+
+/// Trains, proves the bundle in ONNX Runtime, and publishes it.
+pub fn run(global: &Global, args: &TrainArgs) -> anyhow::Result<()> {
+    let flags =
+        [Flag::given("models.folder", args.models.as_ref()), Flag::given("journal.folder", args.journal.as_ref())];
+    let service = global.start(flags)?.settings;
+    let settings = training_settings(args, &service.journal.folder)?;
+    let stop = Arc::new(AtomicBool::new(false));
+    watch_interrupt(&stop)?;
+    let published = train_and_publish(&settings, &service.models.folder, args.continue_latest, &stop)?;
+    println!("{}", published.trained.summary);
+    println!("wrote {}", published.folder.display());
+    Ok(())
+}
+
+/// A bundle in its place.
+pub struct Published {
+    /// What was trained.
+    pub trained: Trained,
+    /// Where it lies.
+    pub folder: PathBuf,
+}
+
+/// Trains the next version of the policy and publishes it once ONNX Runtime has reproduced the trainer's scores.
+pub fn train_and_publish(
+    settings: &TrainSettings,
+    models: &Path,
+    continue_latest: bool,
+    stop: &AtomicBool,
+) -> anyhow::Result<Published> {
+    let checkpoint = models.join(".checkpoints").join(format!("{}.safetensors", settings.policy));
+    let start = Start {
+        version: versions(models, &settings.policy)?.last().map_or(1, |latest| latest + 1),
+        continue_from: continue_latest.then(|| base(models, &settings.policy)).transpose()?,
+        checkpoint: fs::read(&checkpoint).ok(),
+    };
+    if start.checkpoint.is_some() {
+        tracing::info!(path = %checkpoint.display(), "going on from the checkpoint of an interrupted run");
+    }
+    let mut progress = Drawn::default();
+    let outcome = train(settings, start, &mut progress, stop).with_context(|| {
+        format!("policy `{}` was not trained (checkpoint: {})", settings.policy, checkpoint.display())
+    });
+    progress.finish();
+    match outcome? {
+        Outcome::Interrupted { checkpoint: bytes, decisions } => {
+            save(&checkpoint, &bytes)?;
+            let message =
+                format!("{decisions} decisions are learned; the same command goes on from {}", checkpoint.display());
+            Err(Interrupted(message).into())
+        }
+        Outcome::Finished(trained) => {
+            let writer = BundleWriter::stage(models, &trained.manifest, &trained.model, Some(&trained.learner))?;
+            LoadedPolicy::load_folder(&writer.folder(), &EngineSettings::default())
+                .context("the new bundle cannot be served")?;
+            let folder = writer.publish()?;
+            if checkpoint.exists() {
+                fs::remove_file(&checkpoint).with_context(|| format!("{} cannot be removed", checkpoint.display()))?;
+            }
+            Ok(Published { trained: *trained, folder })
+        }
+    }
+}
+
+fn base(models: &Path, policy: &str) -> anyhow::Result<(u64, Vec<u8>)> {
+    let version = latest_version(models, policy)?;
+    let learner = Bundle::open(models, policy, Some(version))?.learner()?;
+    let learner =
+        learner.with_context(|| format!("version {version} of `{policy}` has no learner's state to continue from"))?;
+    Ok((version, learner))
+}
+
+/// Writes the checkpoint so that there is always a whole one.
+fn save(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    let folder = path.parent().unwrap_or(path);
+    fs::create_dir_all(folder).with_context(|| format!("{} cannot be made", folder.display()))?;
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    std::io::Write::write_all(&mut file, bytes)?;
+    file.as_file().sync_all()?;
+    file.persist(path).with_context(|| format!("{} cannot be written", path.display()))?;
+    Ok(())
+}
+
+fn training_settings(args: &TrainArgs, journal: &Path) -> anyhow::Result<TrainSettings> {
+    let mut table = match &args.settings {
+        Some(path) => {
+            let text =
+                fs::read_to_string(path).with_context(|| format!("{}: the settings cannot be read", path.display()))?;
+            text.parse::<toml::Table>().with_context(|| path.display().to_string())?
+        }
+        None => toml::Table::new(),
+    };
+    if let Some(policy) = &args.policy {
+        table.insert("policy".to_owned(), policy.as_str().into());
+    }
+    if let Some(seed) = args.seed {
+        table.insert("seed".to_owned(), toml::Value::try_from(seed)?);
+    }
+    let data = table.entry("data").or_insert_with(|| toml::Table::new().into());
+    if let Some(data) = data.as_table_mut()
+        && (args.journal.is_some() || !data.contains_key("journal"))
+    {
+        data.insert("journal".to_owned(), journal.display().to_string().into());
+    }
+    if args.algorithm.is_some() || args.interaction.is_some() {
+        let algorithm = table.entry("algorithm").or_insert_with(|| toml::Table::new().into());
+        if let Some(algorithm) = algorithm.as_table_mut() {
+            if let Some(name) = args.algorithm {
+                algorithm.insert("name".to_owned(), name_of(name).into());
+            }
+            algorithm.entry("name").or_insert_with(|| AlgorithmSettings::default().name().into());
+            if let Some(interaction) = args.interaction {
+                algorithm.insert("interaction".to_owned(), name_of(interaction).into());
+            }
+        }
+    }
+    table.try_into().context("training settings")
+}
+
+fn name_of(value: impl ValueEnum) -> String {
+    value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+}
+
+/// The first SIGINT asks the run to stop; a second one ends the process.
+fn watch_interrupt(stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
+    let stop = Arc::clone(stop);
+    ctrlc::set_handler(move || {
+        if stop.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+        eprintln!("stopping after this block of examples; once more ends at once");
+    })
+    .context("cannot watch for Ctrl-C")
+}
