@@ -11,7 +11,7 @@ mod settings;
 mod tail;
 mod writer;
 
-pub use segment::{SegmentFile, read_segments, write_segment};
+pub use segment::{SegmentFile, write_segment};
 pub use settings::{Durability, JournalSettings};
 pub use tail::TailStats;
 pub use writer::Appended;
@@ -19,7 +19,7 @@ pub use writer::Appended;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use slated_contract::event::{Decision, Event, Feedback};
+use slated_contract::event::{Decision, Event, Feedback, SegmentError};
 use thiserror::Error;
 
 use sealer::Sealer;
@@ -41,13 +41,8 @@ pub enum JournalError {
         reason: String,
     },
     /// A segment file.
-    #[error("journal segment {path}: {reason}")]
-    Segment {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        reason: String,
-    },
+    #[error(transparent)]
+    Segment(#[from] SegmentError),
     /// As many events wait as may.
     #[error("the journal's queue is full ({queued} requests wait to be written)")]
     Busy {

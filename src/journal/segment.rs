@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use arrow::array::AsArray;
 use parquet::arrow::arrow_reader::{ArrowPredicateFn, ParquetRecordBatchReaderBuilder, RowFilter};
@@ -11,9 +11,7 @@ use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 use serde::{Deserialize, Serialize};
-use slated_contract::event::{self, Event, SCHEMA_VERSION};
-
-use super::JournalError;
+use slated_contract::event::{self, Event, SCHEMA_VERSION, SegmentError};
 
 /// Rows in one row group: small enough that reading one decision back does not read the whole file.
 const ROW_GROUP: usize = 2048;
@@ -32,14 +30,15 @@ pub struct SegmentFile {
 ///
 /// # Errors
 /// The disk, or events that do not fit their columns.
-pub fn write_segment<E: Event>(journal: &Path, name: &str, events: &[E]) -> Result<Vec<SegmentFile>, JournalError> {
+pub fn write_segment<E: Event>(journal: &Path, name: &str, events: &[E]) -> Result<Vec<SegmentFile>, SegmentError> {
     let mut by_date: BTreeMap<String, Vec<E>> = BTreeMap::new();
     for event in events {
         by_date.entry(event.time().format("%Y-%m-%d").to_string()).or_default().push(event.clone());
     }
     by_date
         .into_iter()
-        .map(|(date, events)| {
+        .map(|(date, mut events)| {
+            events.sort_by(|a, b| a.order().cmp(&b.order()));
             let path = format!("{}/date={date}/{name}.parquet", E::KIND);
             write_file(&journal.join(&path), &events)?;
             Ok(SegmentFile { path, events: events.len() as u64 })
@@ -47,8 +46,8 @@ pub fn write_segment<E: Event>(journal: &Path, name: &str, events: &[E]) -> Resu
         .collect()
 }
 
-fn write_file<E: Event>(path: &Path, events: &[E]) -> Result<(), JournalError> {
-    let failed = |reason: String| JournalError::Segment { path: path.to_owned(), reason };
+fn write_file<E: Event>(path: &Path, events: &[E]) -> Result<(), SegmentError> {
+    let failed = SegmentError::at(path);
     let (folder, name) = (path.parent().unwrap_or(path), path.file_name().unwrap_or_default().to_string_lossy());
     fs::create_dir_all(folder).map_err(|error| failed(error.to_string()))?;
     // Readers pass over names that begin with a dot.
@@ -72,62 +71,11 @@ fn write_file<E: Event>(path: &Path, events: &[E]) -> Result<(), JournalError> {
         .map_err(|error| failed(error.to_string()))
 }
 
-/// The events of one file, in batches.
-pub fn read_file<E: Event>(
-    path: &Path,
-) -> Result<impl Iterator<Item = Result<Vec<E>, JournalError>> + use<E>, JournalError> {
-    let path = path.to_owned();
-    let failed = move |reason: String| JournalError::Segment { path: path.clone(), reason };
-    let batches = open(&failed)?.build().map_err(|error| failed(error.to_string()))?;
-    Ok(batches.map(move |batch| {
-        let batch = batch.map_err(|error| failed(error.to_string()))?;
-        event::decode(&batch).map_err(|error| failed(error.to_string()))
-    }))
-}
-
-/// The events of every closed segment of the kind, in batches; files in the order of their paths.
-///
-/// # Errors
-/// A folder or file that cannot be read. A journal without a segment has no events.
-pub fn read_segments<E: Event>(
-    journal: &Path,
-) -> Result<impl Iterator<Item = Result<Vec<E>, JournalError>> + use<E>, JournalError> {
-    let mut files = Vec::new();
-    let folder = journal.join(E::KIND);
-    for date in list(&folder)? {
-        if date.is_dir() {
-            files.extend(list(&date)?.into_iter().filter(|path| is_segment(path)));
-        }
-    }
-    Ok(files.into_iter().flat_map(|path| -> Box<dyn Iterator<Item = Result<Vec<E>, JournalError>>> {
-        match read_file::<E>(&path) {
-            Ok(batches) => Box::new(batches),
-            Err(error) => Box::new(std::iter::once(Err(error))),
-        }
-    }))
-}
-
-fn list(folder: &Path) -> Result<Vec<PathBuf>, JournalError> {
-    let failed = |error: std::io::Error| JournalError::Segment { path: folder.to_owned(), reason: error.to_string() };
-    if !folder.exists() {
-        return Ok(Vec::new());
-    }
-    let entries = folder.read_dir().map_err(failed)?;
-    let mut paths = entries.map(|entry| Ok(entry.map_err(failed)?.path())).collect::<Result<Vec<_>, JournalError>>()?;
-    paths.sort_unstable();
-    Ok(paths)
-}
-
-fn is_segment(path: &Path) -> bool {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    name.ends_with(".parquet") && !name.starts_with('.')
-}
-
 /// The event with this id, if the file holds it. Only the ids are read of rows that do not match.
-pub fn find<E: Event>(path: &Path, id: &str) -> Result<Option<E>, JournalError> {
-    let owned = path.to_owned();
-    let failed = move |reason: String| JournalError::Segment { path: owned.clone(), reason };
-    let builder = open(&failed)?;
+pub fn find<E: Event>(path: &Path, id: &str) -> Result<Option<E>, SegmentError> {
+    let failed = SegmentError::at(path);
+    let file = File::open(path).map_err(|error| failed(error.to_string()))?;
+    let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| failed(error.to_string()))?;
     // The id is the first column of every kind.
     let ids = ProjectionMask::leaves(builder.parquet_schema(), [0]);
     let wanted = id.to_owned();
@@ -144,12 +92,4 @@ pub fn find<E: Event>(path: &Path, id: &str) -> Result<Option<E>, JournalError> 
         }
     }
     Ok(None)
-}
-
-fn open(failed: &impl Fn(String) -> JournalError) -> Result<ParquetRecordBatchReaderBuilder<File>, JournalError> {
-    let JournalError::Segment { path, .. } = failed(String::new()) else {
-        return Err(failed("has no path".to_owned()));
-    };
-    let file = File::open(path).map_err(|error| failed(error.to_string()))?;
-    ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| failed(error.to_string()))
 }

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use chrono::{DateTime, Utc};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use serde::{Deserialize, Serialize};
-use slated_contract::event::{Decision, Event, Feedback};
+use slated_contract::event::{Decision, Event, Feedback, SegmentReader};
 use uuid::Uuid;
 
 use super::writer::{Appended, Entry};
@@ -250,7 +250,7 @@ impl Tail {
             for file in &record.files {
                 let path = self.folder.join(&file.path);
                 // A file that an operator moved away takes no ids with it; they cost space, nothing else.
-                let Ok(batches) = super::segment::read_file::<E>(&path) else { continue };
+                let Ok(batches) = SegmentReader::<E>::open(&path, 1024) else { continue };
                 for events in batches {
                     events?.iter().for_each(|event| batch.remove(&kind.ids, event.id()));
                 }

@@ -4,6 +4,7 @@ use std::sync::{Arc, LazyLock};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef, TimeUnit};
+use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
@@ -22,7 +23,12 @@ pub trait Event: Serialize + DeserializeOwned + Clone + Send + Sync + 'static {
     fn id(&self) -> &str;
 
     /// When it was received; decides the date folder it goes to.
-    fn time(&self) -> chrono::DateTime<chrono::Utc>;
+    fn time(&self) -> DateTime<Utc>;
+
+    /// What events are ordered by, within a segment and over the journal.
+    fn order(&self) -> (DateTime<Utc>, &str) {
+        (self.time(), self.id())
+    }
 }
 
 /// Events that do not fit their columns, or columns that do not hold events.
@@ -50,7 +56,7 @@ impl Event for Decision {
         &self.decision_id
     }
 
-    fn time(&self) -> chrono::DateTime<chrono::Utc> {
+    fn time(&self) -> DateTime<Utc> {
         self.time
     }
 }
@@ -66,7 +72,7 @@ impl Event for Feedback {
         &self.feedback_id
     }
 
-    fn time(&self) -> chrono::DateTime<chrono::Utc> {
+    fn time(&self) -> DateTime<Utc> {
         self.time
     }
 }
@@ -171,8 +177,6 @@ fn features(name: &str) -> FieldRef {
 
 #[cfg(test)]
 mod tests {
-    use chrono::DateTime;
-
     use super::*;
     use crate::event::{Candidate, Shown};
     use crate::feature::{FeatureValue, Features};

@@ -4,6 +4,7 @@ mod columns;
 mod decision;
 mod feedback;
 mod identifier;
+mod segment;
 
 pub use columns::{ColumnsError, Event, decode, encode, schema};
 pub use decision::{Candidate, Decision, Shown};
@@ -11,6 +12,7 @@ pub use feedback::Feedback;
 pub use identifier::{
     Identifier, IdentifierError, MAX_IDENTIFIER, check_event_type, check_identifier, deterministic_id,
 };
+pub use segment::{DateSegments, SegmentError, SegmentReader, segments};
 
 /// The version of the journal's columns; written into every segment's metadata.
 pub const SCHEMA_VERSION: u32 = 1;

@@ -10,13 +10,13 @@ use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
 use csv::StringRecord;
-use slated_contract::event::{Candidate, Decision, Feedback, Shown, deterministic_id};
+use slated_contract::event::{Candidate, Decision, Feedback, SegmentError, Shown, deterministic_id};
 use slated_contract::feature::Features;
 use slated_contract::policy::sha256_hex;
 use thiserror::Error;
 
 use super::FileReport;
-use crate::journal::{JournalError, write_segment};
+use crate::journal::write_segment;
 
 const SOURCE: &str = "import:open-bandit";
 const POSITIONS: std::ops::RangeInclusive<i32> = 1..=3;
@@ -61,7 +61,7 @@ pub enum ImportError {
     },
     /// The journal.
     #[error(transparent)]
-    Journal(#[from] JournalError),
+    Journal(#[from] SegmentError),
 }
 
 /// The logs in `folder`: of the whole dataset, of one policy, or one campaign's.

@@ -1,6 +1,8 @@
 //! From the journal to rounds: decisions joined with what came of them.
 
 mod infer;
+mod join;
+mod merge;
 mod reader;
 mod reward;
 mod summary;

@@ -1,25 +1,23 @@
-//! Reading the journal: decisions joined with feedback by DataFusion, in the order in which they were decided.
+//! Reading the journal: decisions with what came of them, in the order in which they were decided.
 
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
 
 use chrono::{DateTime, Utc};
-use datafusion::arrow::array::{AsArray, RecordBatch};
-use datafusion::arrow::datatypes::{DataType, Int64Type};
 use datafusion::error::DataFusionError;
-use datafusion::execution::SendableRecordBatchStream;
-use datafusion::execution::runtime_env::RuntimeEnvBuilder;
-use datafusion::prelude::{ParquetReadOptions, SessionConfig, SessionContext};
-use futures::StreamExt;
 use serde::{Deserialize, Serialize};
-use slated_contract::event::{self, ColumnsError, Decision, Event, Feedback};
+use slated_contract::event::{self, Decision, Event, Feedback, SegmentError};
 use slated_contract::reward::{RewardDefinition, RewardError};
 use thiserror::Error;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::DatasetSummary;
-use super::reward::{Joined, rewards};
+use super::join::Outcomes;
+use super::merge::MergedDecisions;
+use super::reward::rewards;
+
+/// Rounds handed over at a time.
+const BATCH: usize = 256;
 
 /// What to read.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -71,9 +69,9 @@ pub enum DatasetError {
     /// The query.
     #[error("the journal does not read: {0}")]
     Query(#[from] DataFusionError),
-    /// A row that is no event.
-    #[error("the journal does not read: {0}")]
-    Columns(#[from] ColumnsError),
+    /// A segment.
+    #[error(transparent)]
+    Segment(#[from] SegmentError),
     /// A column that the join made.
     #[error("the joined feedback does not read: {0}")]
     Joined(String),
@@ -88,12 +86,15 @@ pub enum DatasetError {
 }
 
 /// The journal as a stream of rounds, in the order of (time, decision id).
+///
+/// Two streams in the same order run side by side: wide decisions, read as they lie, and their narrow outcomes, joined
+/// and sorted by DataFusion. Neither is ever held whole.
 pub struct Dataset {
-    stream: SendableRecordBatchStream,
-    reward: RewardDefinition,
+    decisions: MergedDecisions,
+    outcomes: Outcomes,
+    settings: DatasetSettings,
     summary: DatasetSummary,
     seen: HashSet<u128>,
-    total: u64,
 }
 
 impl Dataset {
@@ -103,50 +104,29 @@ impl Dataset {
     /// A journal without decisions or that does not read, a reward definition that cannot be used.
     pub async fn open(settings: &DatasetSettings) -> Result<Self, DatasetError> {
         settings.reward.check()?;
-        if !has_segments(&settings.journal.join(Decision::KIND)) {
+        let mut decisions = event::segments::<Decision>(&settings.journal)?;
+        if let Some((after, _)) = &settings.after {
+            let date = after.format("%Y-%m-%d").to_string();
+            decisions.retain(|segments| segments.date >= date);
+        }
+        let feedback = event::segments::<Feedback>(&settings.journal)?;
+        let outcomes = Outcomes::open(settings, &decisions, &feedback).await?;
+        if outcomes.decisions == 0 {
             return Err(DatasetError::Empty(settings.journal.clone()));
         }
-        let context = session(settings)?;
-        register::<Decision>(&context, &settings.journal).await?;
-        register::<Feedback>(&context, &settings.journal).await?;
-        let chosen = format!("decisions WHERE {}", filter(settings));
-        let count = async |query: String| -> Result<u64, DatasetError> {
-            let batches = context.sql(&query).await?.collect().await?;
-            let column = batches.first().map(|batch| Arc::clone(batch.column(0)));
-            let value = column.map_or(0, |column| column.as_primitive::<Int64Type>().value(0));
-            Ok(u64::try_from(value).unwrap_or(0))
-        };
-        let total = count(format!("SELECT count(*) FROM {chosen}")).await?;
-        if total == 0 {
-            return Err(DatasetError::Empty(settings.journal.clone()));
-        }
-        let orphans =
-            format!("SELECT count(*) FROM feedback WHERE decision_id NOT IN (SELECT decision_id FROM {chosen})");
         let summary = DatasetSummary {
-            feedback: count("SELECT count(*) FROM feedback".to_owned()).await?,
-            orphan_feedback: count(orphans).await?,
+            feedback: outcomes.feedback,
+            orphan_feedback: outcomes.orphans,
             ..DatasetSummary::default()
         };
-        let columns: Vec<String> =
-            event::schema::<Decision>().fields().iter().map(|field| format!("d.\"{}\"", field.name())).collect();
-        // The small side, feedback by decision, is what the join holds in memory; wide decisions stream past it.
-        let query = format!(
-            "SELECT {columns}, f.joined FROM (SELECT * FROM {chosen}) d LEFT JOIN (
-                 SELECT decision_id, array_agg(named_struct(
-                     'feedback_id', feedback_id, 'occurred', occurred, 'event', event, 'value', value,
-                     'item', item, 'position', \"position\")) AS joined
-                 FROM feedback GROUP BY decision_id
-             ) f ON d.decision_id = f.decision_id ORDER BY d.time, d.decision_id",
-            columns = columns.join(", "),
-        );
-        let stream = context.sql(&query).await?.execute_stream().await?;
-        Ok(Self { stream, reward: settings.reward.clone(), summary, seen: HashSet::new(), total })
+        let decisions = MergedDecisions::new(decisions);
+        Ok(Self { decisions, outcomes, settings: settings.clone(), summary, seen: HashSet::new() })
     }
 
     /// How many decisions there are, those given twice included.
     #[must_use]
     pub const fn total(&self) -> u64 {
-        self.total
+        self.outcomes.decisions
     }
 
     /// The next rounds; `None` at the end.
@@ -154,17 +134,24 @@ impl Dataset {
     /// # Errors
     /// A row that does not read, or a decision that nothing can be learned from, by its id.
     pub async fn next(&mut self) -> Result<Option<Vec<Round>>, DatasetError> {
-        let Some(batch) = self.stream.next().await else { return Ok(None) };
-        let (decisions, feedback) = split(&batch?)?;
-        let mut rounds = Vec::with_capacity(decisions.len());
-        for (decision, feedback) in decisions.into_iter().zip(feedback) {
+        let mut rounds = Vec::with_capacity(BATCH);
+        while rounds.len() < BATCH {
+            let Some(decision) = self.decisions.next()? else { break };
+            if !chosen(&decision, &self.settings) {
+                continue;
+            }
+            let outcome = self.outcomes.next().await?.filter(|outcome| outcome.decision_id == decision.decision_id);
+            let outcome = outcome.ok_or_else(|| {
+                bad(&decision, "it is not where the join has it; is the journal being altered?".to_owned())
+            })?;
             // A service counts a repeated id once; files of several services may still hold it twice.
             if !self.seen.insert(xxh3_128(decision.decision_id.as_bytes())) {
                 self.summary.duplicate_decisions += 1;
                 continue;
             }
             check(&decision)?;
-            let rewards = rewards(&decision, feedback, &self.reward, &mut self.summary);
+            let rewards =
+                rewards(&decision, outcome.joined.unwrap_or_default(), &self.settings.reward, &mut self.summary);
             if let Some(reward) = rewards.iter().find(|reward| !reward.is_finite()) {
                 return Err(bad(
                     &decision,
@@ -175,7 +162,7 @@ impl Dataset {
             self.summary.add(&round);
             rounds.push(round);
         }
-        Ok(Some(rounds))
+        Ok((!rounds.is_empty()).then_some(rounds))
     }
 
     /// What was read so far.
@@ -185,70 +172,11 @@ impl Dataset {
     }
 }
 
-fn session(settings: &DatasetSettings) -> Result<SessionContext, DatasetError> {
-    // String views and plain strings are different column types; events are declared with plain ones.
-    let config = SessionConfig::new()
-        .with_batch_size(1024)
-        .set_bool("datafusion.execution.parquet.schema_force_view_types", false)
-        .set_bool("datafusion.sql_parser.enable_ident_normalization", false);
-    let runtime =
-        RuntimeEnvBuilder::new().with_memory_limit(settings.memory_limit_mib.max(64) * 1024 * 1024, 1.0).build_arc()?;
-    Ok(SessionContext::new_with_config_rt(config, runtime))
-}
-
-async fn register<E: Event>(context: &SessionContext, journal: &Path) -> Result<(), DatasetError> {
-    let folder = journal.join(E::KIND);
-    let schema = event::schema::<E>();
-    if !has_segments(&folder) {
-        context.register_batch(E::KIND, RecordBatch::new_empty(schema))?;
-        return Ok(());
-    }
-    // The metadata of each segment differs from the declared schema's, which does not matter.
-    let options = ParquetReadOptions::default()
-        .schema(&schema)
-        .skip_metadata(true)
-        .table_partition_cols(vec![("date".to_owned(), DataType::Utf8)]);
-    let path = format!("{}/", folder.display());
-    context.register_parquet(E::KIND, path, options).await?;
-    Ok(())
-}
-
-fn has_segments(folder: &Path) -> bool {
-    let list =
-        |folder: &Path| folder.read_dir().into_iter().flatten().flatten().map(|entry| entry.path()).collect::<Vec<_>>();
-    let is_segment = |path: &Path| {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        name.ends_with(".parquet") && !name.starts_with('.')
-    };
-    list(folder).iter().any(|date| list(date).iter().any(|path| is_segment(path)))
-}
-
-fn filter(settings: &DatasetSettings) -> String {
-    let quote = |text: &str| format!("'{}'", text.replace('\'', "''"));
-    let mut conditions = vec!["true".to_owned()];
-    conditions.extend(settings.policy.as_ref().map(|policy| format!("policy = {}", quote(policy))));
-    conditions.extend(settings.source.as_ref().map(|source| format!("source = {}", quote(source))));
-    conditions.extend(settings.after.as_ref().map(|(time, id)| {
-        let time = format!("to_timestamp_micros({})", time.timestamp_micros());
-        format!("(time > {time} OR (time = {time} AND decision_id > {}))", quote(id))
-    }));
-    conditions.join(" AND ")
-}
-
-/// A joined batch as decisions and, row by row, their feedback.
-fn split(batch: &RecordBatch) -> Result<(Vec<Decision>, Vec<Vec<Joined>>), DatasetError> {
-    #[derive(Deserialize)]
-    struct Row {
-        joined: Option<Vec<Joined>>,
-    }
-
-    let last = batch.num_columns() - 1;
-    let project = |columns: &[usize]| batch.project(columns).map_err(DataFusionError::from);
-    let decisions = event::decode::<Decision>(&project(&(0..last).collect::<Vec<_>>())?)?;
-    let joined = project(&[last])?;
-    let rows: Vec<Row> =
-        serde_arrow::from_record_batch(&joined).map_err(|error| DatasetError::Joined(error.to_string()))?;
-    Ok((decisions, rows.into_iter().map(|row| row.joined.unwrap_or_default()).collect()))
+/// Whether a decision is one that the settings ask for; says the same as the join's filter.
+fn chosen(decision: &Decision, settings: &DatasetSettings) -> bool {
+    let is = |wanted: &Option<String>, value: &str| wanted.as_ref().is_none_or(|wanted| wanted == value);
+    let after = settings.after.as_ref().is_none_or(|(time, id)| decision.order() > (*time, id.as_str()));
+    is(&settings.policy, &decision.policy) && is(&settings.source, &decision.source) && after
 }
 
 fn bad(decision: &Decision, problem: String) -> DatasetError {
