@@ -29,7 +29,7 @@ pub fn run(global: &Global, args: &HealthcheckArgs) -> anyhow::Result<()> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the async runtime")?;
     runtime.block_on(async {
-        let client = reqwest::Client::builder().timeout(Duration::from_secs(5)).build()?;
+        let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(5)).build()?;
         let answer = client.get(format!("{}/readyz", url.trim_end_matches('/'))).send().await;
         let answer = answer.map_err(|error| Unavailable(format!("{url} does not answer: {error}")))?;
         let ready = answer.status().is_success();

@@ -2,6 +2,7 @@
 
 mod completions;
 mod config;
+mod demo;
 mod exit;
 mod healthcheck;
 mod journal;
@@ -49,6 +50,7 @@ enum Command {
     Train(train::TrainArgs),
     #[command(subcommand)]
     Journal(journal::JournalCommand),
+    Demo(demo::DemoArgs),
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
     Config(config::ConfigArgs),
@@ -82,6 +84,7 @@ pub fn main() -> ExitCode {
         Command::Serve(args) => serve::run(&global, &args),
         Command::Train(args) => train::run(&global, &args),
         Command::Journal(command) => journal::run(&global, &command),
+        Command::Demo(args) => demo::run(&global, &args),
         Command::Policy(command) => policy::run(&global, &command),
         Command::Config(args) => config::run(&global, &args),
         Command::Openapi(args) => openapi::run(&args),

@@ -59,7 +59,6 @@ impl FeatureMap {
     pub fn graph(&self, graph: &mut GraphBuilder) -> Result<Value, OnnxError> {
         let (state, items) = (graph.input(STATE)?, graph.input(ITEMS)?);
         let (s, d) = (self.state_width as i64, self.item_width as i64);
-        let last_axis = graph.integers("last_axis", &[2]);
         let middle_axis = graph.integers("middle_axis", &[1]);
         let one = graph.constant("one", &[1, 1, 1], &[1.0])?;
         let shape = graph.node("Shape", &[&items]);
@@ -74,9 +73,10 @@ impl FeatureMap {
         let states = graph.node("Expand", &[&state_row, &states_shape]);
         let mut parts = vec![ones, states.clone(), items.clone()];
         if self.interaction == Interaction::Outer {
+            let line_axis = graph.integers("line_axis", &[2]);
             let column_axis = graph.integers("column_axis", &[3]);
             let columns = graph.node("Unsqueeze", &[&states, &column_axis]);
-            let lines = graph.node("Unsqueeze", &[&items, &last_axis]);
+            let lines = graph.node("Unsqueeze", &[&items, &line_axis]);
             let products = graph.node("Mul", &[&columns, &lines]);
             let flat = graph.integers("flat", &[0, 0, s * d]);
             parts.push(graph.node("Reshape", &[&products, &flat]));
