@@ -4,7 +4,8 @@ use std::collections::HashSet;
 use std::fmt;
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use thiserror::Error;
 
 use super::FeatureValue;
@@ -34,7 +35,7 @@ pub struct FeatureSchema {
 }
 
 /// One declared feature.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct Feature {
     /// The name under which requests carry the value.
     pub name: String,
@@ -48,7 +49,7 @@ pub struct Feature {
 
 /// How a value becomes numbers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(tag = "kind", rename_all = "snake_case")]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum FeatureKind {
     /// A quantity; one number wide.
     Numeric {
@@ -87,7 +88,7 @@ pub enum FeatureKind {
 
 /// `y = (x - offset) / scale`, in its usual forms.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(tag = "method", rename_all = "snake_case")]
+#[serde(tag = "method", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Normalisation {
     /// `y = x`.
     #[default]
@@ -202,6 +203,20 @@ pub struct SchemaError {
     pub feature: String,
     /// What is wrong and what is allowed.
     pub problem: String,
+}
+
+impl<'de> Deserialize<'de> for Feature {
+    /// By hand, because serde's `flatten` would let a misspelt key pass.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut keys = serde_json::Map::deserialize(deserializer)?;
+        let name = keys.remove("name").ok_or_else(|| D::Error::missing_field("name"))?;
+        let missing = keys.remove("missing").map_or_else(|| Ok(Missing::default()), serde_json::from_value);
+        let name: String = serde_json::from_value(name).map_err(D::Error::custom)?;
+        let named = |error: serde_json::Error| D::Error::custom(format_args!("feature `{name}`: {error}"));
+        let missing = missing.map_err(named)?;
+        let kind = serde_json::from_value(keys.into()).map_err(named)?;
+        Ok(Self { name, kind, missing })
+    }
 }
 
 impl FeatureSchema {

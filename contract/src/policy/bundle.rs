@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use sha2::{Digest, Sha256};
 use thiserror::Error;
@@ -183,6 +184,9 @@ pub fn latest_version(models: &Path, name: &str) -> Result<u64, BundleError> {
     versions(models, name)?.pop().ok_or_else(|| BundleError::NoVersion { folder: models.join(name) })
 }
 
+/// Numbers the bundles that this process stages.
+static STAGED: AtomicU64 = AtomicU64::new(0);
+
 /// Writes one bundle beside its final place and publishes it by one rename: a reader finds all of it or nothing.
 #[derive(Debug)]
 pub struct BundleWriter {
@@ -208,7 +212,8 @@ impl BundleWriter {
         }
         // The staging folder holds the same two last path components as the target, so that it reads as a bundle and
         // can be tried before it is published.
-        let staging = models.join(".staging").join(std::process::id().to_string());
+        let number = STAGED.fetch_add(1, Ordering::Relaxed);
+        let staging = models.join(".staging").join(format!("{}-{number}", std::process::id()));
         let folder = staging.join(&manifest.name).join(manifest.version.to_string());
         let writer = Self { staging, target };
         if writer.staging.exists() {

@@ -13,5 +13,6 @@ mod seed;
 
 pub use draw::{DrawError, DrawnSlate, Scores, draw};
 pub use exploration::{Exploration, ExplorationError};
+pub use plackett_luce::plackett_luce;
 pub use propensity::{Propensities, propensities};
 pub use seed::{DecisionSeed, standard_normal};

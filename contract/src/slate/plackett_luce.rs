@@ -12,13 +12,33 @@
 //!   trapezoidal rule converges exponentially (Trefethen & Weideman 2014, doi:10.1137/130932132): with the step used
 //!   here the result is exact to about 1e-12. Enumerating the prefixes would take `n! / (n - k)!` terms instead.
 
-use super::Propensities;
+use super::propensity::check_slate;
+use super::{DrawError, Propensities};
 
+/// Propensities of a slate drawn from `scores` at a temperature.
 pub(super) fn propensities(scores: &[f32], slate: &[usize], temperature: f64) -> Propensities {
     let greatest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     // The temperature divides the difference, not the score, so that a small temperature cannot overflow to inf - inf.
     let logits: Vec<f64> = scores.iter().map(|&score| (f64::from(score) - f64::from(greatest)) / temperature).collect();
-    Propensities { cascade: cascade(&logits, slate), marginal: marginals(&logits, slate), draws: None }
+    of_logits(&logits, slate)
+}
+
+/// Propensities of a slate drawn from `logits` (n finite numbers, `w_i = exp(logit_i)`), for a policy whose logits are
+/// known to more than a model's 32 bits.
+///
+/// # Errors
+/// A slate that is empty or too long, or names a candidate twice or one that does not exist; a logit that is not
+/// finite.
+pub fn plackett_luce(logits: &[f64], slate: &[usize]) -> Result<Propensities, DrawError> {
+    check_slate(slate, logits.len())?;
+    match logits.iter().position(|logit| !logit.is_finite()) {
+        Some(candidate) => Err(DrawError::NotFinite { candidate, score: logits[candidate].to_string() }),
+        None => Ok(of_logits(logits, slate)),
+    }
+}
+
+fn of_logits(logits: &[f64], slate: &[usize]) -> Propensities {
+    Propensities { cascade: cascade(logits, slate), marginal: marginals(logits, slate), draws: None }
 }
 
 fn cascade(logits: &[f64], slate: &[usize]) -> Vec<f64> {
@@ -68,8 +88,8 @@ fn second(logits: &[f64], candidate: usize) -> f64 {
 }
 
 /// The step of the trapezoidal rule in `x = ln t`. The integrand is analytic for `|Im x| < pi / 2`, so the error is of
-/// the order `exp(-pi^2 / step)`, here 6e-13.
-const STEP: f64 = 0.35;
+/// the order `exp(-pi^2 / step)`; measured against enumeration it is below 1e-12.
+const STEP: f64 = 0.25;
 /// Left of `ln t = -ln W - TAIL / (k + 1)` and right of `ln t = ln 36 - ln w` the integrand is below 1e-15 of its sum.
 const TAIL: f64 = 36.0;
 

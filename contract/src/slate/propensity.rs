@@ -29,7 +29,17 @@ impl Propensities {
 /// # Errors
 /// A slate that is empty or too long, or names a candidate twice or one that does not exist.
 pub fn propensities(exploration: &Exploration, scores: &Scores, slate: &[usize]) -> Result<Propensities, DrawError> {
-    let candidates = scores.candidates();
+    check_slate(slate, scores.candidates())?;
+    Ok(match *exploration {
+        Exploration::Greedy => epsilon_greedy::propensities(scores.first(), slate, 0.0),
+        Exploration::EpsilonGreedy { epsilon } => epsilon_greedy::propensities(scores.first(), slate, epsilon),
+        Exploration::Softmax { temperature } => plackett_luce::propensities(scores.first(), slate, temperature),
+        Exploration::PosteriorSampling { draws } => posterior::propensities(scores, slate, draws),
+    })
+}
+
+/// Checks that a slate names each of its candidates once.
+pub(super) fn check_slate(slate: &[usize], candidates: usize) -> Result<(), DrawError> {
     if slate.is_empty() || slate.len() > candidates {
         return Err(DrawError::Size { size: slate.len(), candidates });
     }
@@ -38,10 +48,5 @@ pub fn propensities(exploration: &Exploration, scores: &Scores, slate: &[usize])
             return Err(DrawError::Item { candidate, candidates });
         }
     }
-    Ok(match *exploration {
-        Exploration::Greedy => epsilon_greedy::propensities(scores.first(), slate, 0.0),
-        Exploration::EpsilonGreedy { epsilon } => epsilon_greedy::propensities(scores.first(), slate, epsilon),
-        Exploration::Softmax { temperature } => plackett_luce::propensities(scores.first(), slate, temperature),
-        Exploration::PosteriorSampling { draws } => posterior::propensities(scores, slate, draws),
-    })
+    Ok(())
 }
