@@ -76,9 +76,32 @@ fn find() -> Result<PathBuf, LibraryError> {
     Err(LibraryError::NotFound(looked_at.join(", ")))
 }
 
-/// `<folder>/<version>/libonnxruntime.so` of the version that sorts last.
+/// `<folder>/<version>/libonnxruntime.so` of the greatest version: 1.31 is newer than 1.9.
 fn newest_in(folder: &Path) -> Option<PathBuf> {
     let name = if cfg!(target_os = "macos") { "libonnxruntime.dylib" } else { "libonnxruntime.so" };
-    let libraries = folder.read_dir().ok()?.flatten().map(|entry| entry.path().join(name));
-    libraries.filter(|path| path.is_file()).max()
+    let version = |path: &Path| -> Vec<u64> {
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        name.split('.').map(|part| part.parse().unwrap_or(0)).collect()
+    };
+    let folders = folder.read_dir().ok()?.flatten().map(|entry| entry.path());
+    folders.filter(|path| path.join(name).is_file()).max_by_key(|path| version(path)).map(|path| path.join(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_version_is_the_greatest_number_not_the_last_word() -> std::io::Result<()> {
+        let folder = tempfile::tempdir()?;
+        for version in ["1.9.0", "1.31.1", "1.4.2"] {
+            let version = folder.path().join(version);
+            std::fs::create_dir(&version)?;
+            std::fs::write(version.join("libonnxruntime.so"), b"")?;
+            std::fs::write(version.join("libonnxruntime.dylib"), b"")?;
+        }
+        let newest = newest_in(folder.path()).ok_or_else(|| std::io::Error::other("none was found"))?;
+        assert!(newest.parent().is_some_and(|parent| parent.ends_with("1.31.1")), "{newest:?}");
+        Ok(())
+    }
 }

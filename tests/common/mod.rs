@@ -110,8 +110,10 @@ pub struct Service {
 impl Service {
     /// Starts `slated serve` on a free port.
     pub fn start(folder: &Path, args: &[&str]) -> Self {
+        let policy: &[&str] = if args.contains(&"--policy") { &[] } else { &["--policy", "thompson"] };
         let mut child = command(folder)
-            .args(["serve", "--listen", "127.0.0.1:0", "--policy", "thompson", "--seed", "7", "--log-level", "warn"])
+            .args(["serve", "--listen", "127.0.0.1:0", "--seed", "7", "--log-level", "warn"])
+            .args(policy)
             .args(args)
             .stdout(Stdio::piped())
             .spawn()

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::Path;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use parquet::arrow::ArrowWriter;
 use slated_contract::event::{Candidate, Decision, Event, Feedback, Shown, encode};
 use slated_contract::feature::Features;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tokio::signal::unix::{SignalKind, signal};
 
 /// The service, in a process of its own.
 pub struct Service {
@@ -67,28 +68,34 @@ impl Service {
         self.post::<Value>(&format!("/policies/{policy}/versions/{version}/load"), &Value::Null).await.map(drop)
     }
 
-    /// Waits until the service ends: Ctrl-C on the terminal reaches it as well as this process.
+    /// Waits until the service ends. Ctrl-C on the terminal reaches it as well as this process; a SIGTERM reaches this
+    /// process alone, and is passed on.
     pub async fn wait(&mut self) -> anyhow::Result<()> {
-        // Without a handler of its own this process would die before the service has drained.
-        let ignored = tokio::spawn(async {
-            while tokio::signal::ctrl_c().await.is_ok() {
-                eprintln!("stopping");
-            }
-        });
+        let mut terminated = signal(SignalKind::terminate())?;
+        let mut interrupted = signal(SignalKind::interrupt())?;
         while self.child.try_wait()?.is_none() {
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            tokio::select! {
+                _ = terminated.recv() => self.terminate()?,
+                // Held, so that this process outlives the draining of the service.
+                _ = interrupted.recv() => eprintln!("stopping"),
+                () = tokio::time::sleep(Duration::from_millis(100)) => {}
+            }
         }
-        ignored.abort();
         self.ended()
     }
 
     /// Asks the service to end, and waits.
     pub fn stop(&mut self) -> anyhow::Result<()> {
+        self.terminate()?;
+        self.ended()
+    }
+
+    fn terminate(&self) -> anyhow::Result<()> {
         let pid = self.child.id().to_string();
         if !Command::new("kill").args(["-TERM", &pid]).status()?.success() {
             bail!("the service (process {pid}) could not be asked to end");
         }
-        self.ended()
+        Ok(())
     }
 
     fn ended(&mut self) -> anyhow::Result<()> {

@@ -68,7 +68,7 @@ impl LearnerState {
     ///
     /// # Errors
     /// None in practice.
-    pub fn to_bytes(&mut self) -> Result<Vec<u8>, StateError> {
+    pub fn encode(&mut self) -> Result<Vec<u8>, StateError> {
         let width = self.statistics.width();
         let (gram, moment) = self.statistics.parts();
         let bytes = |values: &[f64]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
@@ -81,11 +81,11 @@ impl LearnerState {
         Ok(safetensors::serialize(tensors, Some(HashMap::from([(NOTES.to_owned(), notes)])))?)
     }
 
-    /// Reads what [`LearnerState::to_bytes`] wrote.
+    /// Reads what [`LearnerState::encode`] wrote.
     ///
     /// # Errors
     /// Bytes that are no such file, or tensors that do not fit together.
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self, StateError> {
+    pub fn decode(bytes: &[u8]) -> Result<Self, StateError> {
         let (_, metadata) = SafeTensors::read_metadata(bytes)?;
         let notes = metadata.metadata().as_ref().and_then(|metadata| metadata.get(NOTES));
         let notes = notes.ok_or_else(|| StateError::Notes(format!("metadata `{NOTES}` is absent")))?;

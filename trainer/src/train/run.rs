@@ -134,7 +134,7 @@ async fn run(
     progress: &mut dyn Progress,
     stop: &AtomicBool,
 ) -> Result<Outcome, TrainError> {
-    let base = start.continue_from.as_ref().map(|(_, bytes)| LearnerState::from_bytes(bytes)).transpose()?;
+    let base = start.continue_from.as_ref().map(|(_, bytes)| LearnerState::decode(bytes)).transpose()?;
     let settings_digest = digest_of(settings, &start);
     let mut data = settings.data.clone();
     if let Some(base) = &base {
@@ -146,7 +146,7 @@ async fn run(
         }
         data.after.clone_from(&base.notes.until);
     }
-    let checkpoint = start.checkpoint.as_deref().map(LearnerState::from_bytes).transpose()?;
+    let checkpoint = start.checkpoint.as_deref().map(LearnerState::decode).transpose()?;
     if checkpoint.as_ref().is_some_and(|checkpoint| checkpoint.notes.settings != settings_digest) {
         return Err(TrainError::Checkpoint("settings"));
     }
@@ -179,7 +179,7 @@ async fn run(
             if full && stop.load(Ordering::Relaxed) {
                 learning.note(rounds.summary(), base.as_ref());
                 let decisions = learning.state.notes.decisions;
-                return Ok(Outcome::Interrupted { checkpoint: learning.state.to_bytes()?, decisions });
+                return Ok(Outcome::Interrupted { checkpoint: learning.state.encode()?, decisions });
             }
         }
     }
@@ -404,7 +404,7 @@ impl<'a> Learning<'a> {
             parity: Some(Parity { state, items, noise, scores, tolerance: 1e-5 }),
         };
         manifest.check()?;
-        let learner = self.state.to_bytes()?;
+        let learner = self.state.encode()?;
         Ok(Trained { manifest, model, learner, summary })
     }
 }
