@@ -24,11 +24,20 @@ fn origins(folder: &TempDir, variables: &[(&str, &str)], args: &[&str]) -> Vec<V
 #[test]
 fn the_later_layer_wins_and_says_so() {
     let folder = TempDir::new().unwrap();
-    std::fs::write(folder.path().join("slated.toml"), "seed = 5\n[server]\nmax_candidates = 11\nmax_slate_size = 12\n[models]\nothers = [\"a\"]\n").unwrap();
-    let variables = [("SLATED_SERVER__MAX_SLATE_SIZE", "13"), ("SLATED_SERVER__MAX_BODY_BYTES", "14"), ("SLATED_JOURNAL__FOLDER", "there")];
+    std::fs::write(
+        folder.path().join("slated.toml"),
+        "seed = 5\n[server]\nmax_candidates = 11\nmax_slate_size = 12\n[models]\nothers = [\"a\"]\n",
+    )
+    .unwrap();
+    let variables = [
+        ("SLATED_SERVER__MAX_SLATE_SIZE", "13"),
+        ("SLATED_SERVER__MAX_BODY_BYTES", "14"),
+        ("SLATED_JOURNAL__FOLDER", "there"),
+    ];
     let all = origins(&folder, &variables, &["--journal", "here", "--listen", "127.0.0.1:9"]);
     let found = |key: &str| {
-        let origin = all.iter().find(|origin| origin["key"] == key).unwrap_or_else(|| panic!("{key} is not in {all:?}"));
+        let origin =
+            all.iter().find(|origin| origin["key"] == key).unwrap_or_else(|| panic!("{key} is not in {all:?}"));
         (origin["value"].as_str().unwrap(), origin["source"].as_str().unwrap().to_owned())
     };
     assert_eq!(found("server.max_concurrency"), ("1024", "default".to_owned()));
@@ -77,7 +86,15 @@ fn exit_codes_mean_something() {
 #[test]
 fn help_has_examples_and_shells_complete() {
     let folder = TempDir::new().unwrap();
-    for command in [&["serve"][..], &["train"], &["demo"], &["config"], &["journal", "import"], &["policy", "inspect"], &["healthcheck"]] {
+    for command in [
+        &["serve"][..],
+        &["train"],
+        &["demo"],
+        &["config"],
+        &["journal", "import"],
+        &["policy", "inspect"],
+        &["healthcheck"],
+    ] {
         let help = must(folder.path(), &[command, &["--help"]].concat());
         assert!(help.contains("Examples:"), "{command:?}: {help}");
     }
@@ -89,9 +106,13 @@ fn help_has_examples_and_shells_complete() {
 #[test]
 fn logs_are_json_lines_where_asked_for() {
     let place = Workplace::new();
-    let output = slated(place.path(), &["--log-format", "json", "serve", "--policy", "absent", "--listen", "127.0.0.1:0"]);
+    let output =
+        slated(place.path(), &["--log-format", "json", "serve", "--policy", "absent", "--listen", "127.0.0.1:0"]);
     let text = String::from_utf8(output.stderr).unwrap();
-    let refused = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()).find(|line| line["message"] == "policy refused");
+    let refused = text
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .find(|line| line["message"] == "policy refused");
     assert_eq!(refused.expect("a JSON line")["policy"], "absent", "{text}");
 }
 
@@ -130,7 +151,10 @@ missing = { default = 0.0 }
     let manifest: Value = serde_json::from_str(&place.must(&["policy", "inspect", "from-file"])).unwrap();
     assert_eq!(manifest["training"]["seed"], 9);
     assert_eq!(manifest["algorithm"]["settings"]["alpha"], 0.5);
-    assert_eq!((manifest["signature"]["state_width"].as_u64(), manifest["signature"]["item_width"].as_u64()), (Some(0), Some(1)));
+    assert_eq!(
+        (manifest["signature"]["state_width"].as_u64(), manifest["signature"]["item_width"].as_u64()),
+        (Some(0), Some(1))
+    );
     assert_eq!(manifest["slate"]["max_candidates"], 50);
     assert!((manifest["training"]["mean_reward"].as_f64().unwrap() - 2.0 * 21.0 / 520.0).abs() < 1e-12);
     std::fs::write(place.path().join("train.toml"), text.replace("alpha", "alhpa")).unwrap();

@@ -14,7 +14,9 @@ fn ids<E: Event>(place: &Workplace, prefix: &str) -> Vec<String> {
     let mut ids = Vec::new();
     for path in segments::<E>(&place.path().join("journal")).unwrap().into_iter().flat_map(|date| date.files) {
         for batch in SegmentReader::<E>::open(&path, 100).unwrap() {
-            ids.extend(batch.unwrap().into_iter().map(|event| event.id().to_owned()).filter(|id| id.starts_with(prefix)));
+            ids.extend(
+                batch.unwrap().into_iter().map(|event| event.id().to_owned()).filter(|id| id.starts_with(prefix)),
+            );
         }
     }
     ids.sort();
@@ -82,13 +84,17 @@ async fn stopping_answers_what_is_in_flight_and_closes_the_journal() {
     // The next start finds what the last one closed.
     let service = place.serve(&[]);
     assert_eq!(service.get("/decisions/stop-3").await.0, StatusCode::OK);
-    assert_eq!(service.ok("/feedback", &json!({"feedback_id": "stop-3", "decision_id": "stop-3", "event": "click"})).await["duplicates"], 1);
+    assert_eq!(
+        service.ok("/feedback", &json!({"feedback_id": "stop-3", "decision_id": "stop-3", "event": "click"})).await["duplicates"],
+        1
+    );
 }
 
 #[tokio::test]
 async fn power_durability_and_small_segments_serve_as_well() {
     let place = Workplace::new();
-    std::fs::write(place.path().join("slated.toml"), "[journal]\ndurability = \"power\"\nseal_after_events = 7\n").unwrap();
+    std::fs::write(place.path().join("slated.toml"), "[journal]\ndurability = \"power\"\nseal_after_events = 7\n")
+        .unwrap();
     let service = place.serve(&[]);
     for index in 0..20 {
         service.ok("/recommend", &request(&format!("power-{index}"))).await;
@@ -113,11 +119,21 @@ async fn one_journal_has_one_writer() {
 async fn importing_twice_changes_nothing_and_every_row_is_counted() {
     let place = Workplace::new();
     let report = |place: &Workplace, folder: &std::path::Path| -> Value {
-        serde_json::from_str(&place.must(&["journal", "import", "open-bandit", &folder.display().to_string(), "--json"])).unwrap()
+        serde_json::from_str(&place.must(&[
+            "journal",
+            "import",
+            "open-bandit",
+            &folder.display().to_string(),
+            "--json",
+        ]))
+        .unwrap()
     };
     let before = ids::<Decision>(&place, "");
     let again = report(&place, &common::rows());
-    assert_eq!((&again["files"][0]["rows"], &again["files"][0]["decisions"], &again["files"][0]["refused"]), (&json!(520), &json!(520), &json!(0)));
+    assert_eq!(
+        (&again["files"][0]["rows"], &again["files"][0]["decisions"], &again["files"][0]["refused"]),
+        (&json!(520), &json!(520), &json!(0))
+    );
     assert_eq!(ids::<Decision>(&place, ""), before);
 
     let bad = place.path().join("bad/random/men");

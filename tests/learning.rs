@@ -53,7 +53,10 @@ async fn what_was_served_and_fed_back_is_what_the_trainer_reads() {
         assert_eq!(json!(decision.context), body["context"]);
         assert_eq!(json!(decision.propensity), answer["propensity"]);
         for (candidate, sent) in decision.candidates.iter().zip(body["candidates"].as_array().unwrap()) {
-            assert_eq!((json!(candidate.item), json!(candidate.features)), (sent["id"].clone(), sent["features"].clone()));
+            assert_eq!(
+                (json!(candidate.item), json!(candidate.features)),
+                (sent["id"].clone(), sent["features"].clone())
+            );
         }
         for (shown, answered) in decision.slate.iter().zip(answer["slate"].as_array().unwrap()) {
             assert_eq!(json!(shown.item), answered["item"]);
@@ -76,15 +79,27 @@ async fn the_next_version_learns_from_the_services_own_journal_and_is_swapped_in
         }
     }
     service.ok("/journal/seal", &Value::Null).await;
-    let output = place.must(&["train", "--policy", "thompson", "--algorithm", "linear_thompson", "--interaction", "additive", "--continue"]);
+    let output = place.must(&[
+        "train",
+        "--policy",
+        "thompson",
+        "--algorithm",
+        "linear_thompson",
+        "--interaction",
+        "additive",
+        "--continue",
+    ]);
     assert!(output.contains("models/thompson/2"), "{output}");
-    let manifest: Value = serde_json::from_slice(&std::fs::read(place.path().join("models/thompson/2/policy.json")).unwrap()).unwrap();
+    let manifest: Value =
+        serde_json::from_slice(&std::fs::read(place.path().join("models/thompson/2/policy.json")).unwrap()).unwrap();
     assert_eq!((&manifest["training"]["decisions"], &manifest["training"]["continued_from"]), (&json!(560), &json!(1)));
     // Swapped under load: every answer names the version that made it, and none fails.
     let stream = async {
         let mut versions = Vec::new();
         for index in 0..200 {
-            versions.push(service.ok("/recommend", &request(&format!("swap-{index}"))).await["policy_version"].as_u64().unwrap());
+            versions.push(
+                service.ok("/recommend", &request(&format!("swap-{index}"))).await["policy_version"].as_u64().unwrap(),
+            );
         }
         versions
     };
@@ -95,7 +110,10 @@ async fn the_next_version_learns_from_the_services_own_journal_and_is_swapped_in
     let (versions, swapped) = tokio::join!(stream, swap);
     assert_eq!(swapped, json!({"name": "thompson", "version": 2}));
     assert!(versions.is_sorted() && versions.last() == Some(&2), "{versions:?}");
-    let again = common::slated(place.path(), &["train", "--policy", "thompson", "--algorithm", "linear_thompson", "--interaction", "outer", "--continue"]);
+    let again = common::slated(
+        place.path(),
+        &["train", "--policy", "thompson", "--algorithm", "linear_thompson", "--interaction", "outer", "--continue"],
+    );
     assert_eq!(again.status.code(), Some(3), "the interaction cannot change on the way");
 }
 
@@ -107,7 +125,8 @@ async fn a_bad_bundle_is_refused_and_the_live_one_goes_on() {
         let folder = models.join("thompson/2");
         let _ = std::fs::remove_dir_all(&folder);
         std::fs::create_dir_all(&folder).unwrap();
-        let mut manifest: Value = serde_json::from_slice(&std::fs::read(models.join("thompson/1/policy.json")).unwrap()).unwrap();
+        let mut manifest: Value =
+            serde_json::from_slice(&std::fs::read(models.join("thompson/1/policy.json")).unwrap()).unwrap();
         manifest["version"] = json!(2);
         edit(&mut manifest);
         std::fs::write(folder.join("policy.json"), manifest.to_string()).unwrap();
@@ -145,7 +164,8 @@ fn training_twice_gives_the_same_bytes() {
     let (one, two) = (Workplace::new(), Workplace::new());
     for policy in ["thompson", "ucb"] {
         for file in ["model.onnx", "policy.json", "learner.safetensors"] {
-            let read = |place: &Workplace| std::fs::read(place.path().join(format!("models/{policy}/1/{file}"))).unwrap();
+            let read =
+                |place: &Workplace| std::fs::read(place.path().join(format!("models/{policy}/1/{file}"))).unwrap();
             assert_eq!(read(&one), read(&two));
         }
     }
@@ -163,7 +183,9 @@ fn an_interrupted_run_goes_on_to_the_same_result() {
     let settings: TrainSettings =
         serde_json::from_value(json!({"policy": "p", "data": {"journal": place.path().join("journal")}})).unwrap();
     let start = |checkpoint| Start { version: 1, continue_from: None, checkpoint };
-    let Outcome::Finished(whole) = train(&settings, start(None), &mut Silent, &AtomicBool::new(false)).unwrap() else { panic!() };
+    let Outcome::Finished(whole) = train(&settings, start(None), &mut Silent, &AtomicBool::new(false)).unwrap() else {
+        panic!()
+    };
     let stop = AtomicBool::new(true);
     let mut checkpoint = None;
     let mut stops = 0;

@@ -11,7 +11,10 @@ async fn a_slate_comes_with_its_propensities_and_can_be_read_back() {
     let place = Workplace::new();
     let service = place.serve(&["--policy", "ucb"]);
     let answer = service.ok("/recommend", &request("first")).await;
-    assert_eq!((&answer["decision_id"], &answer["policy"], &answer["policy_version"]), (&json!("first"), &json!("ucb"), &json!(1)));
+    assert_eq!(
+        (&answer["decision_id"], &answer["policy"], &answer["policy_version"]),
+        (&json!("first"), &json!("ucb"), &json!(1))
+    );
     let slate = answer["slate"].as_array().unwrap();
     assert_eq!(slate.len(), 2);
     // Epsilon-greedy is exact: 0.05 / 4 for any first item, 0.95 more for the best.
@@ -133,8 +136,14 @@ async fn an_error_names_the_field() {
         (edited(&|body| body["slate_size"] = json!("2")), "slate_size"),
         (edited(&|body| body["user_id"] = json!("")), "user_id"),
         (edited(&|body| body["candidates"][2]["id"] = json!("a")), "candidates[2]"),
-        (edited(&|body| body["candidates"][1]["features"]["item_feature_0"] = json!("text")), "candidates[1].features.item_feature_0"),
-        (edited(&|body| drop(body["candidates"][3]["features"].as_object_mut().unwrap().remove("affinity"))), "candidates[3].features.affinity"),
+        (
+            edited(&|body| body["candidates"][1]["features"]["item_feature_0"] = json!("text")),
+            "candidates[1].features.item_feature_0",
+        ),
+        (
+            edited(&|body| drop(body["candidates"][3]["features"].as_object_mut().unwrap().remove("affinity"))),
+            "candidates[3].features.affinity",
+        ),
         (edited(&|body| body["candidates"][0] = json!("unknown-item")), "candidates[0]"),
         (edited(&|body| body["candidates"][0] = json!({"id": "x", "fetures": {}})), "candidates[0].fetures"),
         (edited(&|body| body["exclude"] = json!(["a", "b", "c"])), "slate_size"),
@@ -147,8 +156,14 @@ async fn an_error_names_the_field() {
         assert_eq!(problem["status"], 422);
         assert_eq!(problem["errors"][0]["field"], field, "{problem}");
     }
-    let (status, problem) = service.post("/feedback", &json!([{"decision_id": "d", "event": "click"}, {"decision_id": "d", "event": "Click!"}])).await;
-    assert_eq!((status, &problem["errors"][0]["field"]), (StatusCode::UNPROCESSABLE_ENTITY, &json!("[1].event")), "{problem}");
+    let (status, problem) = service
+        .post("/feedback", &json!([{"decision_id": "d", "event": "click"}, {"decision_id": "d", "event": "Click!"}]))
+        .await;
+    assert_eq!(
+        (status, &problem["errors"][0]["field"]),
+        (StatusCode::UNPROCESSABLE_ENTITY, &json!("[1].event")),
+        "{problem}"
+    );
     // A batch with a bad event is refused whole: the same events, mended, are new.
     let mended = json!([{"feedback_id": "f", "decision_id": "d", "event": "click"}]);
     assert_eq!(service.ok("/feedback", &mended).await["accepted"], 1);
@@ -168,7 +183,10 @@ async fn every_refusal_has_its_status() {
     assert!(raw("application/json", &deep).await.0.is_client_error());
     assert_eq!(service.get("/nowhere").await.0, StatusCode::NOT_FOUND);
     assert_eq!(service.get("/recommend").await.0, StatusCode::METHOD_NOT_ALLOWED);
-    assert_eq!(service.post("/policies/thompson/versions/9/load", &Value::Null).await.0, StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(
+        service.post("/policies/thompson/versions/9/load", &Value::Null).await.0,
+        StatusCode::UNPROCESSABLE_ENTITY
+    );
 }
 
 #[tokio::test]
@@ -238,7 +256,10 @@ async fn health_policies_metrics_and_description_are_there() {
     service.ok("/recommend", &request("m")).await;
     service.ok("/feedback", &json!({"decision_id": "m", "event": "click"})).await;
     let (_, policies) = service.get("/policies").await;
-    assert_eq!((&policies["policies"][0]["name"], &policies["policies"][0]["state"]), (&json!("thompson"), &json!("live")));
+    assert_eq!(
+        (&policies["policies"][0]["name"], &policies["policies"][0]["state"]),
+        (&json!("thompson"), &json!("live"))
+    );
     let metrics = service.text("/metrics").await;
     for line in [
         "slated_decisions_total{policy=\"thompson\",version=\"1\"} 1",
@@ -250,5 +271,9 @@ async fn health_policies_metrics_and_description_are_there() {
         assert!(metrics.contains(line), "{line} is not in\n{metrics}");
     }
     let description = service.text("/openapi.yaml").await;
-    assert_eq!(description, include_str!("../openapi.yaml"), "openapi.yaml is not what the service says; run `slated openapi > openapi.yaml`");
+    assert_eq!(
+        description,
+        include_str!("../openapi.yaml"),
+        "openapi.yaml is not what the service says; run `slated openapi > openapi.yaml`"
+    );
 }

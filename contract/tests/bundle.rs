@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
-use slated_contract::policy::{Bundle, BundleError, BundleWriter, MODEL, Manifest, json_schema, latest_version, sha256_hex, versions};
+use slated_contract::policy::{
+    Bundle, BundleError, BundleWriter, MODEL, Manifest, json_schema, latest_version, sha256_hex, versions,
+};
 use tempfile::TempDir;
 
 const MODEL_BYTES: &[u8] = b"a model";
@@ -79,7 +81,10 @@ fn a_version_is_never_rewritten() {
     let late = BundleWriter::stage(models.path(), &manifest(1), MODEL_BYTES, None).unwrap();
     publish(models.path(), 1);
     assert!(matches!(late.publish(), Err(BundleError::Exists { .. })));
-    assert!(matches!(BundleWriter::stage(models.path(), &manifest(1), MODEL_BYTES, None), Err(BundleError::Exists { .. })));
+    assert!(matches!(
+        BundleWriter::stage(models.path(), &manifest(1), MODEL_BYTES, None),
+        Err(BundleError::Exists { .. })
+    ));
 }
 
 #[test]
@@ -95,7 +100,10 @@ fn a_half_copied_or_misplaced_bundle_is_refused() {
     std::fs::rename(models.path().join("p/2"), models.path().join("p/3")).unwrap();
     assert!(matches!(Bundle::open(models.path(), "p", Some(3)), Err(BundleError::Place { version: 2, .. })));
     assert!(matches!(Bundle::open(models.path(), "q", None), Err(BundleError::NoVersion { .. })));
-    assert!(matches!(Bundle::open(models.path(), "../p", None), Err(BundleError::Manifest { .. })), "a name is no path");
+    assert!(
+        matches!(Bundle::open(models.path(), "../p", None), Err(BundleError::Manifest { .. })),
+        "a name is no path"
+    );
 }
 
 #[test]
@@ -136,7 +144,11 @@ fn the_published_schema_is_that_of_the_code() {
 fn the_schema_accepts_manifests_and_refuses_what_is_none() {
     let validator = jsonschema::validator_for(&json_schema()).unwrap();
     let valid = manifest_json(1);
-    assert!(validator.is_valid(&valid), "{:?}", validator.iter_errors(&valid).map(|error| error.to_string()).collect::<Vec<_>>());
+    assert!(
+        validator.is_valid(&valid),
+        "{:?}",
+        validator.iter_errors(&valid).map(|error| error.to_string()).collect::<Vec<_>>()
+    );
     assert!(validator.is_valid(&serde_json::to_value(manifest(1)).unwrap()), "what is written is valid too");
     let edits: [(&str, Value); 5] = [
         ("/version", json!("one")),

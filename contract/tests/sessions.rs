@@ -16,7 +16,8 @@ enum Happened {
 fn happened() -> impl Strategy<Value = Happened> {
     prop_oneof![
         (-1000_i64..100_000).prop_map(|after_ms| Happened::Shown { after_ms }),
-        (proptest::array::uniform3(-1e3_f32..1e3), -1e3..1e3_f64).prop_map(|(item, reward)| Happened::Consumed { item, reward }),
+        (proptest::array::uniform3(-1e3_f32..1e3), -1e3..1e3_f64)
+            .prop_map(|(item, reward)| Happened::Consumed { item, reward }),
     ]
 }
 

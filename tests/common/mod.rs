@@ -204,9 +204,7 @@ pub async fn read(answer: Response) -> (StatusCode, Value) {
 
 /// A valid request for a slate of 2 out of 4 items.
 pub fn request(event_id: &str) -> Value {
-    let item = |id: &str, quality: f64| {
-        json!({"id": id, "features": {"affinity": 0.0, "item_feature_0": quality, "item_feature_1": "a", "item_feature_2": "b", "item_feature_3": "c"}})
-    };
+    let item = |id: &str, quality: f64| json!({"id": id, "features": {"affinity": 0.0, "item_feature_0": quality, "item_feature_1": "a", "item_feature_2": "b", "item_feature_3": "c"}});
     json!({
         "event_id": event_id,
         "user_id": "user-1",
@@ -219,5 +217,7 @@ pub fn request(event_id: &str) -> Value {
 
 /// The Python with which the tests check what others make of our files.
 pub fn python() -> PathBuf {
-    std::env::var_os("SLATED_TEST_PYTHON").map(PathBuf::from).expect("SLATED_TEST_PYTHON names a Python with the peers; run `make test`")
+    std::env::var_os("SLATED_TEST_PYTHON")
+        .map(PathBuf::from)
+        .expect("SLATED_TEST_PYTHON names a Python with the peers; run `make test`")
 }

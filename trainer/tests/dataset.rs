@@ -64,13 +64,22 @@ fn write<E: Event>(journal: &Path, date: &str, name: &str, events: &[E]) {
     let folder = journal.join(E::KIND).join(format!("date={date}"));
     fs::create_dir_all(&folder).unwrap();
     let batch = encode(events).unwrap();
-    let mut writer = ArrowWriter::try_new(File::create(folder.join(format!("{name}.parquet"))).unwrap(), batch.schema(), None).unwrap();
+    let mut writer =
+        ArrowWriter::try_new(File::create(folder.join(format!("{name}.parquet"))).unwrap(), batch.schema(), None)
+            .unwrap();
     writer.write(&batch).unwrap();
     writer.close().unwrap();
 }
 
 fn settings(journal: &Path, reward: RewardDefinition) -> DatasetSettings {
-    DatasetSettings { journal: journal.to_owned(), reward, policy: None, source: None, after: None, memory_limit_mib: 64 }
+    DatasetSettings {
+        journal: journal.to_owned(),
+        reward,
+        policy: None,
+        source: None,
+        after: None,
+        memory_limit_mib: 64,
+    }
 }
 
 async fn read(settings: &DatasetSettings) -> Result<(Vec<Round>, DatasetSummary), DatasetError> {
@@ -139,7 +148,10 @@ async fn every_event_is_counted_and_credited() {
     };
     assert_eq!(summary, expected);
     let counted = expected.counted_feedback + expected.duplicate_feedback + expected.orphan_feedback;
-    assert_eq!(counted + expected.late_feedback + expected.unweighted_feedback + expected.misplaced_feedback, expected.feedback);
+    assert_eq!(
+        counted + expected.late_feedback + expected.unweighted_feedback + expected.misplaced_feedback,
+        expected.feedback
+    );
 }
 
 #[tokio::test]
@@ -152,7 +164,9 @@ async fn first_and_last_go_by_when_it_happened() {
         feedback("f3", "d", 5, "dwell", 70.0, Some("a")),
     ];
     write(folder.path(), "2023-11-14", "x", &events);
-    for (aggregation, expected) in [(Aggregation::First, 1.0), (Aggregation::Last, 4.0), (Aggregation::Max, 7.0), (Aggregation::Sum, 12.0)] {
+    for (aggregation, expected) in
+        [(Aggregation::First, 1.0), (Aggregation::Last, 4.0), (Aggregation::Max, 7.0), (Aggregation::Sum, 12.0)]
+    {
         let reward = RewardDefinition { aggregation, ..clicks_and_dwell(None) };
         let (rounds, _) = read(&settings(folder.path(), reward)).await.unwrap();
         assert_eq!(rounds[0].rewards, [expected, 0.0], "{aggregation:?}");
@@ -186,7 +200,13 @@ async fn what_nothing_can_be_learned_from_is_an_error_with_its_id() {
     };
     let stranger = Decision { candidates: decision("", 0).candidates[1..].to_vec(), ..decision("bad", 0) };
     let empty = Decision { slate: Vec::new(), ..decision("bad", 0) };
-    let cases = [(propensity(0.0), "propensity"), (propensity(1.5), "propensity"), (propensity(f64::NAN), "propensity"), (stranger, "candidates"), (empty, "empty")];
+    let cases = [
+        (propensity(0.0), "propensity"),
+        (propensity(1.5), "propensity"),
+        (propensity(f64::NAN), "propensity"),
+        (stranger, "candidates"),
+        (empty, "empty"),
+    ];
     for (bad, word) in cases {
         let folder = TempDir::new().unwrap();
         write(folder.path(), "2023-11-14", "x", &[bad]);
@@ -199,7 +219,13 @@ async fn what_nothing_can_be_learned_from_is_an_error_with_its_id() {
     assert!(message.contains("x.parquet") && message.contains("order"), "{message}");
     write(folder.path(), "2023-11-14", "x", &[decision("d", 0)]);
     fs::write(folder.path().join("decisions/date=2023-11-14/torn.parquet"), "no parquet").unwrap();
-    assert!(read(&settings(folder.path(), RewardDefinition::default())).await.unwrap_err().to_string().contains("torn.parquet"));
+    assert!(
+        read(&settings(folder.path(), RewardDefinition::default()))
+            .await
+            .unwrap_err()
+            .to_string()
+            .contains("torn.parquet")
+    );
     let empty = TempDir::new().unwrap();
     assert!(matches!(read(&settings(empty.path(), RewardDefinition::default())).await, Err(DatasetError::Empty(_))));
 }

@@ -1,7 +1,6 @@
 //! What came of each decision: feedback joined to decisions by DataFusion, on narrow columns alone.
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{AsArray, RecordBatch};
@@ -13,7 +12,7 @@ use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::prelude::{ParquetReadOptions, SessionConfig, SessionContext};
 use futures::StreamExt;
 use serde::Deserialize;
-use slated_contract::event::{self, DateSegments, Decision, Event, Feedback};
+use slated_contract::event::{self, DateSegments, Decision, Event, Feedback, SegmentReader};
 
 use super::reward::Joined;
 use super::{DatasetError, DatasetSettings};
@@ -92,9 +91,12 @@ fn session(settings: &DatasetSettings) -> Result<SessionContext, DatasetError> {
 
 /// Registers exactly these files, so that a segment which appears meanwhile is not seen by one reader alone.
 async fn register<E: Event>(context: &SessionContext, segments: &[DateSegments]) -> Result<(), DatasetError> {
-    let paths =
-        |date: &DateSegments| date.files.iter().map(|path: &PathBuf| path.display().to_string()).collect::<Vec<_>>();
-    let files: Vec<String> = segments.iter().flat_map(paths).collect();
+    let paths = || segments.iter().flat_map(|date| &date.files);
+    for path in paths() {
+        // Reads the footer alone; a query over many files does not say which of them is torn.
+        SegmentReader::<E>::open(path, 1)?;
+    }
+    let files: Vec<String> = paths().map(|path| path.display().to_string()).collect();
     let schema = event::schema::<E>();
     if files.is_empty() {
         context.register_batch(E::KIND, RecordBatch::new_empty(schema))?;
