@@ -34,6 +34,10 @@ pub fn run(global: &Global, args: &HealthcheckArgs) -> anyhow::Result<()> {
         let answer = answer.map_err(|error| Unavailable(format!("{url} does not answer: {error}")))?;
         let ready = answer.status().is_success();
         let text = answer.text().await.unwrap_or_default();
-        if ready { Ok(println!("{text}")) } else { Err(Unavailable(format!("{url} is not ready: {text}")).into()) }
+        if !ready {
+            return Err(Unavailable(format!("{url} is not ready: {text}")).into());
+        }
+        println!("{text}");
+        Ok(())
     })
 }

@@ -52,7 +52,10 @@ pub fn run(global: &Global, command: &PolicyCommand) -> anyhow::Result<()> {
     match command {
         PolicyCommand::List(args) => list(&folder(args)?),
         PolicyCommand::Inspect(args) => inspect(&folder(&args.models)?, args),
-        PolicyCommand::Schema => Ok(println!("{:#}", policy::json_schema())),
+        PolicyCommand::Schema => {
+            println!("{:#}", policy::json_schema());
+            Ok(())
+        }
     }
 }
 

@@ -150,8 +150,8 @@ impl Model {
         let output = self.run(self.sample(parity))?;
         let scale = parity.scores.iter().fold(1.0_f32, |greatest, score| greatest.max(score.abs()));
         for (item, (&found, &expected)) in output.scores.iter().zip(&parity.scores).enumerate() {
-            // Written so that NaN fails.
-            if !((found - expected).abs() <= parity.tolerance * scale) {
+            let deviation = (found - expected).abs();
+            if deviation.is_nan() || deviation > parity.tolerance * scale {
                 return Err(ModelError::Parity { item, found, expected });
             }
         }
