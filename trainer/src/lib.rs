@@ -5,6 +5,8 @@
 
 pub mod bandit;
 pub mod dataset;
+pub mod env;
 pub mod onnx;
 pub mod progress;
+pub mod rollout;
 pub mod train;
