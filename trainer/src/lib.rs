@@ -6,6 +6,7 @@
 pub mod bandit;
 pub mod dataset;
 pub mod env;
+pub mod learner;
 pub mod nn;
 pub mod onnx;
 pub mod progress;

@@ -30,11 +30,11 @@ impl AdamSettings {
     #[must_use]
     pub fn problem(&self) -> Option<String> {
         let share = |name: &str, value: f64| {
-            (!(0.0..1.0).contains(&value)).then(|| format!("`optimiser.{name}` is {value}, allowed are 0 up to below 1"))
+            (!(0.0..1.0).contains(&value)).then(|| format!("`optimisation.adam.{name}` is {value}, allowed are 0 up to below 1"))
         };
         let positive = |name: &str, value: f64| {
             (!(value.is_finite() && value > 0.0))
-                .then(|| format!("`optimiser.{name}` is {value}, it must be finite and above 0"))
+                .then(|| format!("`optimisation.adam.{name}` is {value}, it must be finite and above 0"))
         };
         positive("learning_rate", self.learning_rate)
             .or_else(|| share("beta1", self.beta1))
@@ -130,7 +130,7 @@ mod tests {
     #[test]
     fn a_negative_rate_is_refused_by_name() {
         let settings = AdamSettings { learning_rate: -1.0, ..AdamSettings::default() };
-        assert!(settings.problem().unwrap().contains("optimiser.learning_rate"));
+        assert!(settings.problem().unwrap().contains("adam.learning_rate"));
         assert_eq!(AdamSettings::default().problem(), None);
     }
 }

@@ -7,7 +7,8 @@ use crate::onnx::{GraphBuilder, OnnxError, Value};
 use slated_contract::tensor::{HISTORY, HISTORY_LENGTH, ITEMS, MASK, STATE};
 
 impl CandidateNetwork {
-    /// Adds the network to a graph: \[batch, candidates, O\] from the contract's inputs. A dueling network reads `mask`.
+    /// Adds the network to a graph: \[batch, candidates, O\] from the contract's inputs, or \[batch, 1, O\] where it reads
+    /// no items. A dueling network reads `mask`.
     ///
     /// # Errors
     /// A signature that lacks an input.
@@ -28,10 +29,13 @@ impl CandidateNetwork {
         let part = writer.bias(first, "scorer.0", &part)?;
         let middle = writer.integers("middle_axis", &[1]);
         let part = writer.graph.node("Unsqueeze", &[&part, &middle]);
-        let items = writer.graph.input(ITEMS)?;
-        let weight = writer.weight(first, "scorer.0")?;
-        let own = writer.graph.node("MatMul", &[&items, &weight]);
-        let mut rows = writer.graph.node("Add", &[&own, &part]);
+        let mut rows = part;
+        if first.input > 0 {
+            let items = writer.graph.input(ITEMS)?;
+            let weight = writer.weight(first, "scorer.0")?;
+            let own = writer.graph.node("MatMul", &[&items, &weight]);
+            rows = writer.graph.node("Add", &[&own, &rows]);
+        }
         if first.relu {
             rows = writer.graph.node("Relu", &[&rows]);
         }

@@ -50,6 +50,8 @@ pub struct Sample {
     pub indices: Vec<usize>,
     /// `(1 / (N p_i))^beta`, divided by the greatest of the mini-batch.
     pub weights: Vec<f32>,
+    /// How far training has come, from 0 to 1.
+    pub progress: f64,
 }
 
 /// The transitions.
@@ -108,7 +110,7 @@ impl Replay {
         let count = self.transitions.len();
         let Some(priorities) = &self.priorities else {
             let indices = (0..size).map(|_| generator.random_range(0..count)).collect();
-            return Sample { indices, weights: vec![1.0; size] };
+            return Sample { indices, weights: vec![1.0; size], progress };
         };
         let beta = self.settings.correction + (1.0 - self.settings.correction) * progress.clamp(0.0, 1.0);
         let total = priorities.total();
@@ -119,7 +121,8 @@ impl Replay {
         let weight = |&index: &usize| (total / (count as f64 * priorities.get(index))).powf(beta);
         let weights: Vec<f64> = indices.iter().map(weight).collect();
         let greatest = weights.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
-        Sample { indices, weights: weights.into_iter().map(|weight| (weight / greatest) as f32).collect() }
+        let weights = weights.into_iter().map(|weight| (weight / greatest) as f32).collect();
+        Sample { indices, weights, progress }
     }
 
     /// Tells how far off the learner was on each drawn transition.
@@ -169,7 +172,7 @@ mod tests {
         let settings = ReplaySettings { capacity: 4, priority: 1.0, correction: 1.0 };
         let mut replay = Replay::new(settings);
         (0..4).for_each(|mark| replay.push(marked(mark as f32)));
-        let all = Sample { indices: vec![0, 1, 2, 3], weights: vec![1.0; 4] };
+        let all = Sample { indices: vec![0, 1, 2, 3], weights: vec![1.0; 4], progress: 0.0 };
         replay.prioritise(&all, &[1.0, 2.0, 3.0, 4.0]);
         let mut generator = ChaCha8Rng::seed_from_u64(1);
         let sample = replay.sample(10_000, 0.0, &mut generator);
