@@ -4,11 +4,19 @@
 //! that rollouts, learners and the command line need not know which one they run.
 
 mod error;
+mod generators;
+mod long_term_satisfaction;
+mod settings;
 mod spec;
 
 pub use error::EnvironmentError;
+pub use long_term_satisfaction::{
+    LongTermSatisfaction, LongTermSatisfactionSettings, LtsDocument, LtsResponse, LtsUser,
+};
+pub use settings::EnvironmentSettings;
 pub use spec::{EnvironmentSpec, Outcome};
 
+use generators::Generators;
 use slated_contract::feature::Features;
 
 /// A recommendation problem that unfolds over a session.
