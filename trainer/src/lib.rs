@@ -8,6 +8,7 @@ pub mod dataset;
 pub mod env;
 pub mod learner;
 pub mod nn;
+pub mod online;
 pub mod onnx;
 pub mod progress;
 pub mod replay;

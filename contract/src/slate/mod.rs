@@ -12,7 +12,7 @@ mod posterior;
 mod propensity;
 mod seed;
 
-pub use draw::{DrawError, DrawnSlate, Scores, draw};
+pub use draw::{DrawError, DrawnSlate, Scores, draw, draw_items};
 pub use exploration::{Exploration, ExplorationError};
 pub use objective::{ObjectiveError, SlateMethod, SlateObjective};
 pub use plackett_luce::plackett_luce;
