@@ -6,7 +6,10 @@
 pub mod bandit;
 pub mod dataset;
 pub mod env;
+pub mod learner;
+pub mod nn;
 pub mod onnx;
 pub mod progress;
+pub mod replay;
 pub mod rollout;
 pub mod train;

@@ -8,7 +8,7 @@ use thiserror::Error;
 use crate::feature::{Encoder, FeatureSchema, SchemaError};
 use crate::reward::{RewardDefinition, RewardError};
 use crate::session::{SessionAccumulator, SessionError, SessionSettings};
-use crate::slate::{Exploration, ExplorationError};
+use crate::slate::{Exploration, ExplorationError, ObjectiveError, SlateObjective};
 use crate::tensor::Signature;
 
 /// The format that this crate reads and writes.
@@ -37,6 +37,9 @@ pub struct Manifest {
     pub slate: SlateLimits,
     /// How it explores.
     pub exploration: Exploration,
+    /// How its slates are put together from scores and appeal; for models that give `appeal`, and only for them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub objective: Option<SlateObjective>,
     /// The tensors by which the model is called.
     pub signature: Signature,
     /// SHA-256 of `model.onnx`, in hex.
@@ -178,6 +181,12 @@ pub enum ManifestError {
         "exploration `{0}` and `signature.noise` do not go together: posterior sampling needs a noise input, others must have none"
     )]
     Noise(&'static str),
+    /// The slate objective.
+    #[error(transparent)]
+    Objective(#[from] ObjectiveError),
+    /// An objective without a model that gives `appeal`, or the reverse.
+    #[error("`objective` and `signature.appeal` go together: a choice model's slates need both, other models have neither")]
+    Appeal,
     /// A session feature that the accumulator does not offer.
     #[error("session feature `{0}`: the session accumulator does not offer it with these `session` settings")]
     SessionFeature(String),
@@ -224,7 +233,22 @@ impl Manifest {
         if matches!(self.exploration, Exploration::PosteriorSampling { .. }) != self.signature.noise.is_some() {
             return Err(ManifestError::Noise(self.exploration.method()));
         }
+        if let Some(objective) = &self.objective {
+            objective.check()?;
+        }
+        if self.objective.is_some() != self.signature.appeal {
+            return Err(ManifestError::Appeal);
+        }
         Ok(encoder)
+    }
+
+    /// The numbers that a slate of `size` is drawn by, from the model's output, `[rows, candidates]` each: the scores
+    /// themselves, or what the slate objective makes of scores and appeal.
+    #[must_use]
+    pub fn drawn_by(&self, scores: Vec<f32>, appeal: &[f32], candidates: usize, size: usize) -> Vec<f32> {
+        let Some(objective) = &self.objective else { return scores };
+        let rows = scores.chunks_exact(candidates.max(1)).zip(appeal.chunks_exact(candidates.max(1)));
+        rows.flat_map(|(scores, appeal)| objective.rank(scores, appeal, size)).collect()
     }
 
     /// Whether the policy reads the session, so that the service must keep one.

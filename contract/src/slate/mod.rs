@@ -6,6 +6,7 @@
 mod draw;
 mod epsilon_greedy;
 mod exploration;
+mod objective;
 mod plackett_luce;
 mod posterior;
 mod propensity;
@@ -13,6 +14,7 @@ mod seed;
 
 pub use draw::{DrawError, DrawnSlate, Scores, draw};
 pub use exploration::{Exploration, ExplorationError};
+pub use objective::{ObjectiveError, SlateMethod, SlateObjective};
 pub use plackett_luce::plackett_luce;
 pub use propensity::{Propensities, propensities};
 pub use seed::{DecisionSeed, standard_normal};

@@ -389,6 +389,7 @@ impl<'a> Learning<'a> {
             session: self.settings.session.clone(),
             slate: self.settings.slate.unwrap_or_else(|| limits(notes.largest)),
             exploration: self.settings.exploration.unwrap_or_else(|| self.settings.algorithm.exploration()),
+            objective: None,
             signature,
             model_sha256: sha256_hex(&model),
             training: Some(TrainingRecord {
