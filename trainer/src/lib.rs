@@ -2,6 +2,7 @@
 //!
 //! Data flows through the modules in this order: [`dataset`] reads the journal into rounds with rewards, [`bandit`]
 //! learns from them, [`onnx`] writes what was learned as a model, and [`train`] ties these together into a bundle.
+//! [`report`] writes down for people how a run went.
 
 pub mod bandit;
 pub mod dataset;
@@ -12,5 +13,6 @@ pub mod online;
 pub mod onnx;
 pub mod progress;
 pub mod replay;
+pub mod report;
 pub mod rollout;
 pub mod train;
