@@ -35,6 +35,8 @@ fn every_step_of_long_term_satisfaction_is_recsims() {
     let mut steps = 0;
     for step in csv::Reader::from_path(data("lts_tutorial_steps.csv")).unwrap().deserialize() {
         let step: LtsStep = step.unwrap();
+        let of_range = |[least, greatest]: &[f64; 2]| (*least..*greatest).contains(&step.clickbait_score);
+        assert!(settings.clickbait_ranges.iter().any(of_range), "{}", step.clickbait_score);
         let document = LtsDocument { id: 0, clickbait_score: step.clickbait_score };
         let mut user = LtsUser::new(&settings, step.npe_before);
         assert_near("satisfaction before", user.satisfaction, step.satisfaction_before, 1e-9);
@@ -158,6 +160,7 @@ fn bad_settings_name_the_key_and_the_range() {
     refused(&format!("{lts}sensitivty = 1.0"), &["sensitivty", "sensitivity"]);
     refused(&format!("{lts}candidates = 3\nslate_size = 4"), &["`slate_size` is 4", "1 to the 3 candidates"]);
     refused(&format!("{lts}slate_size = 0"), &["`slate_size` is 0"]);
+    refused(&format!("{lts}clickbait_ranges = [[0.2, 0.1]]"), &["`clickbait_ranges` is [[0.2, 0.1]]", "ascending"]);
     refused(&format!("{lts}memory_discount = 1.0"), &["`memory_discount` is 1", "below 1"]);
     refused(&format!("{lts}innovation_stddev = -0.1"), &["`innovation_stddev` is -0.1", "0 to 10"]);
     refused(&format!("{lts}choc_mean = nan"), &["`choc_mean` is NaN"]);
@@ -220,6 +223,17 @@ fn two_policies_under_the_same_seed_are_offered_the_same_candidates() {
         seen
     };
     assert_eq!(offered(&[0, 1, 2]), offered(&[9, 5, 3]));
+}
+
+#[test]
+fn half_of_the_tutorials_documents_are_kale() {
+    let mut environment = LongTermSatisfaction::new(&LongTermSatisfactionSettings::tutorial()).unwrap();
+    for step in 0..10 {
+        let kale = environment.documents().iter().filter(|document| document.clickbait_score < 0.2).count();
+        let choc = environment.documents().iter().filter(|document| document.clickbait_score >= 0.8).count();
+        assert_eq!((kale, choc), (10, 10), "step {step}");
+        environment.advance(&[step]).unwrap();
+    }
 }
 
 #[test]

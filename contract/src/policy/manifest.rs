@@ -8,7 +8,7 @@ use thiserror::Error;
 use crate::feature::{Encoder, FeatureSchema, SchemaError};
 use crate::reward::{RewardDefinition, RewardError};
 use crate::session::{SessionAccumulator, SessionError, SessionSettings};
-use crate::slate::{Exploration, ExplorationError, ObjectiveError, SlateObjective};
+use crate::slate::{Exploration, ExplorationError, ObjectiveError, SlateObjective, drawn_by};
 use crate::tensor::Signature;
 
 /// The format that this crate reads and writes.
@@ -192,7 +192,9 @@ pub enum ManifestError {
     #[error(transparent)]
     Objective(#[from] ObjectiveError),
     /// An objective without a model that gives `appeal`, or the reverse.
-    #[error("`objective` and `signature.appeal` go together: a choice model's slates need both, other models have neither")]
+    #[error(
+        "`objective` and `signature.appeal` go together: a choice model's slates need both, other models have neither"
+    )]
     Appeal,
     /// A session feature that the accumulator does not offer.
     #[error("session feature `{0}`: the session accumulator does not offer it with these `session` settings")]
@@ -249,13 +251,10 @@ impl Manifest {
         Ok(encoder)
     }
 
-    /// The numbers that a slate of `size` is drawn by, from the model's output, `[rows, candidates]` each: the scores
-    /// themselves, or what the slate objective makes of scores and appeal.
+    /// [`drawn_by`] for this policy.
     #[must_use]
     pub fn drawn_by(&self, scores: Vec<f32>, appeal: &[f32], candidates: usize, size: usize) -> Vec<f32> {
-        let Some(objective) = &self.objective else { return scores };
-        let rows = scores.chunks_exact(candidates.max(1)).zip(appeal.chunks_exact(candidates.max(1)));
-        rows.flat_map(|(scores, appeal)| objective.rank(scores, appeal, size)).collect()
+        drawn_by(self.objective.as_ref(), scores, appeal, candidates, size)
     }
 
     /// Whether the policy reads the session, so that the service must keep one.

@@ -14,7 +14,7 @@ mod seed;
 
 pub use draw::{DrawError, DrawnSlate, Scores, draw, draw_items};
 pub use exploration::{Exploration, ExplorationError};
-pub use objective::{ObjectiveError, SlateMethod, SlateObjective};
+pub use objective::{ObjectiveError, SlateMethod, SlateObjective, drawn_by};
 pub use plackett_luce::plackett_luce;
 pub use propensity::{Propensities, propensities};
 pub use seed::{DecisionSeed, standard_normal};

@@ -94,7 +94,9 @@ impl SlateObjective {
                 if weight > 0.0 { sum / weight } else { 0.0 }
             };
             let left = (0..scores.len()).filter(|item| !order.contains(item));
-            let Some(next) = left.reduce(|best, item| if worth(item) > worth(best) { item } else { best }) else { break };
+            let Some(next) = left.reduce(|best, item| if worth(item) > worth(best) { item } else { best }) else {
+                break;
+            };
             (sum, weight) = with(sum, weight, next);
             order.push(next);
         }
@@ -126,6 +128,21 @@ impl SlateObjective {
         }
         margins(worth).into_iter().map(|margin| margin as f32).collect()
     }
+}
+
+/// The numbers that a slate of `size` is drawn by, from the model's output, `[rows, candidates]` each: the scores
+/// themselves, or what the objective makes of scores and appeal.
+#[must_use]
+pub fn drawn_by(
+    objective: Option<&SlateObjective>,
+    scores: Vec<f32>,
+    appeal: &[f32],
+    candidates: usize,
+    size: usize,
+) -> Vec<f32> {
+    let Some(objective) = objective else { return scores };
+    let rows = scores.chunks_exact(candidates.max(1)).zip(appeal.chunks_exact(candidates.max(1)));
+    rows.flat_map(|(scores, appeal)| objective.rank(scores, appeal, size)).collect()
 }
 
 /// Dinkelbach's iteration converges faster than linearly; this is beyond what rounding leaves to improve.
