@@ -7,16 +7,13 @@ use slated_contract::policy::{
 };
 use slated_contract::reward::RewardDefinition;
 
-use super::evaluate::EpisodeReturns;
 use super::run::{OnlineError, reads};
 use super::settings::OnlineSettings;
 use crate::learner::{Exported, Learner};
-use crate::rollout::{Lane, Observation, Scored};
+use crate::rollout::{Lane, Observation, Scored, Summary};
 
 /// Sample items in the manifest.
 const SAMPLES: usize = 4;
-/// The 97.5% quantile of the normal distribution.
-const NORMAL_975: f64 = 1.959_963_984_540_054;
 
 /// A policy that was learned in an environment.
 #[derive(Debug, Clone)]
@@ -25,8 +22,8 @@ pub struct Learned {
     pub manifest: Manifest,
     /// Its model, ONNX.
     pub model: Vec<u8>,
-    /// The returns of the greedy policy in the episodes of the last evaluation.
-    pub returns: EpisodeReturns,
+    /// The return of the greedy policy in the episodes of the last evaluation.
+    pub returns: Summary,
 }
 
 /// Writes the policy as it stands; `sample` is a lane at the start of an episode.
@@ -35,7 +32,7 @@ pub(super) fn learned(
     version: u64,
     learner: &mut dyn Learner,
     sample: &mut Lane,
-    returns: EpisodeReturns,
+    returns: Summary,
     mean_reward: f64,
 ) -> Result<Learned, OnlineError> {
     let Exported { model, signature } = learner.export()?;
@@ -80,15 +77,14 @@ pub(super) fn learned(
     Ok(Learned { manifest, model, returns })
 }
 
-fn simulated(returns: &EpisodeReturns) -> Evaluation {
-    let (mean, error) = (returns.mean(), returns.standard_error());
+fn simulated(returns: &Summary) -> Evaluation {
     Evaluation {
         estimator: "simulated_return".to_owned(),
-        value: mean,
-        lower: mean - NORMAL_975 * error,
-        upper: mean + NORMAL_975 * error,
+        value: returns.mean,
+        lower: returns.lower,
+        upper: returns.upper,
         confidence: 0.95,
-        rounds: returns.0.len() as u64,
+        rounds: returns.count as u64,
         baseline: None,
     }
 }

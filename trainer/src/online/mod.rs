@@ -7,6 +7,5 @@ mod run;
 mod settings;
 
 pub use bundle::Learned;
-pub use evaluate::{EpisodeReturns, evaluate};
 pub use run::{Figures, Observer, OnlineError, OnlineOutcome, Unobserved, train_online};
 pub use settings::{EvaluationSettings, ExplorationSchedule, OnlineAlgorithm, OnlineSettings};

@@ -14,18 +14,16 @@ use thiserror::Error;
 
 use super::actor::{Actor, seed_of};
 use super::bundle::{Learned, learned};
-use super::evaluate::{EpisodeReturns, evaluate};
+use super::evaluate::Measure;
 use super::settings::OnlineSettings;
 use crate::env::{EnvironmentError, EnvironmentSpec};
 use crate::learner::{Checkpoint, CheckpointError, Diverged, Learner, LearnerError, Problem, Update};
 use crate::onnx::OnnxError;
 use crate::replay::{NStep, Replay, ReplaySettings};
-use crate::rollout::{Lane, LaneError};
+use crate::rollout::{Lane, LaneError, RolloutError, Summary};
 
 /// Episodes over which the return of the learning policy is averaged.
 const RECENT: usize = 100;
-/// Environments side by side while measuring.
-const EVALUATION_LANES: usize = 64;
 
 /// How a run ended.
 #[derive(Debug)]
@@ -53,6 +51,9 @@ pub enum OnlineError {
     /// An environment that the policy cannot be run in.
     #[error(transparent)]
     Lane(#[from] LaneError),
+    /// Episodes that measure the policy.
+    #[error(transparent)]
+    Rollout(#[from] RolloutError),
     /// The learner's settings.
     #[error(transparent)]
     Learner(#[from] LearnerError),
@@ -98,7 +99,7 @@ pub struct Figures {
     /// Epsilon or temperature.
     pub exploration: f64,
     /// What the greedy policy measured, where it has just been.
-    pub evaluation: Option<EpisodeReturns>,
+    pub evaluation: Option<Summary>,
 }
 
 /// Watches a run.
@@ -147,7 +148,7 @@ struct Run<'a> {
     settings: &'a OnlineSettings,
     spec: EnvironmentSpec,
     actor: Actor,
-    evaluation: Vec<Lane>,
+    measure: Measure,
     learner: Box<dyn Learner>,
     replay: Replay,
     steps: u64,
@@ -206,14 +207,13 @@ impl<'a> Run<'a> {
         };
         let learner = settings.algorithm.build(problem, seed_of(settings.seed, "networks", 0))?;
         let gathering = NStep::new(settings.algorithm.transition_steps(), settings.algorithm.discount());
-        let evaluation = (0..EVALUATION_LANES).map(|_| lane()).collect::<Result<_, _>>()?;
         // A run shorter than the replay's capacity needs no more room than it has steps.
         let room = settings.replay.capacity.min(settings.steps as usize + 2 * settings.lanes);
         Ok(Self {
             settings,
             actor: Actor::new(lanes, &gathering, settings.seed, spec.slate_size),
             spec,
-            evaluation,
+            measure: Measure { environment: settings.environment.clone(), features, session },
             learner,
             replay: Replay::new(ReplaySettings { capacity: room, ..settings.replay }),
             steps: 0,
@@ -251,12 +251,12 @@ impl<'a> Run<'a> {
         }
         let episodes = self.settings.evaluation.final_episodes;
         let seed = seed_of(self.settings.seed, "final evaluation", 0);
-        let size = self.spec.slate_size;
-        let returns = evaluate(&mut *self.learner, &mut self.evaluation, size, episodes, seed)?;
+        let returns = self.measure.greedy(&*self.learner, episodes, seed)?;
         let mean_reward = self.reward / self.steps as f64;
-        let sample = &mut self.evaluation[0];
+        let Measure { environment, features, session } = &self.measure;
+        let mut sample = Lane::new(environment.build()?, features, session)?;
         sample.reset(seed)?;
-        let learned = learned(self.settings, version, &mut *self.learner, sample, returns, mean_reward)?;
+        let learned = learned(self.settings, version, &mut *self.learner, &mut sample, returns, mean_reward)?;
         Ok(OnlineOutcome::Finished(Box::new(learned)))
     }
 
@@ -322,9 +322,11 @@ impl<'a> Run<'a> {
     }
 
     fn report(&mut self, observer: &mut dyn Observer) -> Result<(), OnlineError> {
-        let EvaluationMeasure { returns, mean } = self.measure()?;
-        if self.settings.evaluation.keep_best && self.best.as_ref().is_none_or(|best| mean > best.mean) {
-            self.best = Some(Best { mean, state: self.learner_state() });
+        // Always the same episodes, so that two measurements differ by the policy alone.
+        let seed = seed_of(self.settings.seed, "evaluations", 0);
+        let returns = self.measure.greedy(&*self.learner, self.settings.evaluation.episodes, seed)?;
+        if self.settings.evaluation.keep_best && self.best.as_ref().is_none_or(|best| returns.mean > best.mean) {
+            self.best = Some(Best { mean: returns.mean, state: self.learner_state() });
         }
         let exploration = match self.settings.behaviour.at(self.progress()) {
             slated_contract::slate::Exploration::EpsilonGreedy { epsilon } => epsilon,
@@ -343,15 +345,6 @@ impl<'a> Run<'a> {
             evaluation: Some(returns),
         });
         Ok(())
-    }
-
-    /// Measures the greedy policy, always in the same episodes, so that two measurements differ by the policy alone.
-    fn measure(&mut self) -> Result<EvaluationMeasure, OnlineError> {
-        let seed = seed_of(self.settings.seed, "evaluations", 0);
-        let episodes = self.settings.evaluation.episodes;
-        let returns = evaluate(&mut *self.learner, &mut self.evaluation, self.spec.slate_size, episodes, seed)?;
-        let mean = returns.mean();
-        Ok(EvaluationMeasure { returns, mean })
     }
 
     fn learner_state(&self) -> Checkpoint {
@@ -392,11 +385,6 @@ impl<'a> Run<'a> {
         };
         Ok(())
     }
-}
-
-struct EvaluationMeasure {
-    returns: EpisodeReturns,
-    mean: f64,
 }
 
 /// Names the settings of a run, for its checkpoints.
