@@ -161,7 +161,7 @@ impl InterestEvolutionSettings {
                 vec![feature("topic", FeatureKind::Categorical { vocabulary: topics, unknown: Unknown::Error })],
             ),
             session: SessionSettings::default(),
-            references: &["greedy_interest", "best_quality"],
+            references: &["best_quality", "greedy_interest"],
             event: "watch",
             optimum: None,
         }
