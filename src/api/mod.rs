@@ -12,6 +12,7 @@ mod recommend;
 mod router;
 mod server;
 
+pub use feedback::FeedbackResponse;
 pub use problem::{Problem, ProblemField};
 pub use recommend::{CandidateRequest, RecommendRequest, RecommendResponse};
 pub use router::{openapi_yaml, router};

@@ -3,6 +3,8 @@
 use std::process::ExitCode;
 
 use slated_contract::policy::BundleError;
+use slated_trainer::env::EnvironmentError;
+use slated_trainer::rollout::RolloutError;
 use slated_trainer::train::TrainError;
 
 use crate::api::ServeError;
@@ -26,6 +28,11 @@ Exit codes:
 #[error("interrupted: {0}")]
 pub struct Interrupted(pub String);
 
+/// Input that a command cannot use.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct BadInput(pub String);
+
 /// Something outside slated that a command needs is not there.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -46,6 +53,9 @@ fn code_of(error: &anyhow::Error) -> u8 {
             || cause.is::<CatalogueError>()
             || cause.is::<ImportError>()
             || cause.is::<TrainError>()
+            || cause.is::<EnvironmentError>()
+            || matches!(cause.downcast_ref(), Some(RolloutError::Environment(_) | RolloutError::Lane(_)))
+            || cause.is::<BadInput>()
             || cause.is::<toml::de::Error>()
     };
     let mut code = 1;

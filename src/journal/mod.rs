@@ -8,6 +8,7 @@ pub mod import;
 mod sealer;
 mod segment;
 mod settings;
+pub mod simulated;
 mod tail;
 mod writer;
 

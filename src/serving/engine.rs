@@ -172,7 +172,7 @@ impl Worker {
 }
 
 /// Pads the queries to the same number of candidates and lays them one after the other.
-fn assemble(queries: &[Query], signature: &Signature) -> Batch {
+pub(super) fn assemble(queries: &[Query], signature: &Signature) -> Batch {
     let candidates = queries.iter().map(|query| query.candidates).max().unwrap_or(0);
     let history_size = signature
         .history
@@ -199,7 +199,7 @@ fn assemble(queries: &[Query], signature: &Signature) -> Batch {
 }
 
 /// The part of `values` (`[rows, width]`) that belongs to a query whose first row is `row`, without its padding.
-fn cut(values: &[f32], row: usize, width: usize, query: &Query) -> Vec<f32> {
+pub(super) fn cut(values: &[f32], row: usize, width: usize, query: &Query) -> Vec<f32> {
     if values.is_empty() {
         return Vec::new();
     }

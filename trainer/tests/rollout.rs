@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use serde::Deserialize;
 use slated_contract::feature::{FeatureKind, FeatureSchema, Normalisation};
@@ -113,9 +113,9 @@ fn a_fixed_schedule_returns_nearly_the_optimum() {
 }
 
 /// Scores an item by its first number, and counts how many observations each batch had.
-struct FirstNumber<'a>(&'a Mutex<Vec<usize>>);
+struct FirstNumber(Arc<Mutex<Vec<usize>>>);
 
-impl Scorer for FirstNumber<'_> {
+impl Scorer for FirstNumber {
     fn score(&mut self, observations: &[&Observation], _: &[f32]) -> Result<Vec<Scored>, ScorerError> {
         self.0.lock().unwrap().push(observations.len());
         let score = |observation: &&Observation| {
@@ -142,11 +142,11 @@ fn model<'a>(environment: &'a dyn Environment, make: &'a slated_trainer::rollout
 fn a_model_that_scores_by_sweetness_is_the_sweetest_policy() {
     let settings = preset("lts-tutorial");
     let environment = settings.build().unwrap();
-    let batches = Mutex::new(Vec::new());
-    let make = || Ok(Box::new(FirstNumber(&batches)) as Box<dyn Scorer>);
+    let batches = Arc::new(Mutex::new(Vec::new()));
+    let make = || Ok(Box::new(FirstNumber(Arc::clone(&batches))) as Box<dyn Scorer>);
     let by_model = run(&settings, 200, &[Actor::Model(model(&*environment, &make)).into()]).unwrap();
     assert_eq!(by_model, run(&settings, 200, &[Actor::Reference("sweetest").into()]).unwrap());
-    let batches = batches.into_inner().unwrap();
+    let batches = batches.lock().unwrap();
     assert_eq!(batches.iter().max(), Some(&Rollout::LANES));
     assert_eq!(batches.iter().sum::<usize>(), 2000, "every decision is scored once");
 }
@@ -155,8 +155,8 @@ fn a_model_that_scores_by_sweetness_is_the_sweetest_policy() {
 fn a_rollout_is_the_same_whatever_the_number_of_threads() {
     let settings = preset("interest-evolution");
     let environment = settings.build().unwrap();
-    let batches = Mutex::new(Vec::new());
-    let make_scorer = || Ok(Box::new(FirstNumber(&batches)) as Box<dyn Scorer>);
+    let batches = Arc::new(Mutex::new(Vec::new()));
+    let make_scorer = || Ok(Box::new(FirstNumber(Arc::clone(&batches))) as Box<dyn Scorer>);
     let softmax =
         Model { exploration: Exploration::Softmax { temperature: 1.0 }, ..model(&*environment, &make_scorer) };
     let parts = [
@@ -320,8 +320,8 @@ fn what_cannot_be_run_says_why() {
     refused(run(&lts, 1, &[]), &["[]"]);
     // A policy made for another environment.
     let evolution = preset("interest-evolution").build().unwrap();
-    let batches = Mutex::new(Vec::new());
-    let make = || Ok(Box::new(FirstNumber(&batches)) as Box<dyn Scorer>);
+    let batches = Arc::new(Mutex::new(Vec::new()));
+    let make = || Ok(Box::new(FirstNumber(Arc::clone(&batches))) as Box<dyn Scorer>);
     let foreign = Actor::Model(model(&*evolution, &make));
     refused(run(&lts, 1, &[foreign.into()]), &["environment `long_term_satisfaction`", "user feature `interests`"]);
     // A model that fails, or scores with what cannot be ranked.
@@ -349,8 +349,8 @@ fn a_policy_may_read_less_than_the_environment_says() {
     let mut features = FeatureSchema { item: environment.spec().features.item.clone(), ..FeatureSchema::default() };
     let FeatureKind::Numeric { normalisation, .. } = &mut features.item[0].kind else { panic!("not a number") };
     *normalisation = Normalisation::MinMax { min: 1.0, max: 2.0 };
-    let batches = Mutex::new(Vec::new());
-    let make = || Ok(Box::new(FirstNumber(&batches)) as Box<dyn Scorer>);
+    let batches = Arc::new(Mutex::new(Vec::new()));
+    let make = || Ok(Box::new(FirstNumber(Arc::clone(&batches))) as Box<dyn Scorer>);
     let narrow = Model { features: &features, ..model(&*environment, &make) };
     let found = run(&settings, 20, &[Actor::Model(narrow).into()]).unwrap();
     assert_eq!(found, run(&settings, 20, &[Actor::Reference("sweetest").into()]).unwrap());

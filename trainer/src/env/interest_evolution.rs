@@ -163,7 +163,7 @@ impl InterestEvolutionSettings {
                 vec![feature("topic", FeatureKind::Categorical { vocabulary: topics, unknown: Unknown::Error })],
             ),
             session: SessionSettings { decay_rates: vec![1.0], history: 0 },
-            references: &["greedy_interest", "best_quality"],
+            references: &["best_quality", "greedy_interest"],
             event: "watch",
             optimum: None,
         }

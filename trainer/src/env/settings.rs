@@ -47,6 +47,16 @@ impl EnvironmentSettings {
             .ok_or_else(|| EnvironmentError::Unknown { name: name.to_owned(), known: Self::PRESETS.join(", ") })
     }
 
+    /// The environment's name.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::LongTermSatisfaction(_) => LongTermSatisfaction::NAME,
+            Self::InterestEvolution(_) => InterestEvolution::NAME,
+            Self::InterestExploration(_) => InterestExploration::NAME,
+        }
+    }
+
     /// Makes the environment.
     ///
     /// # Errors

@@ -35,7 +35,7 @@ pub struct Model<'a> {
 }
 
 /// Makes the scorer of one worker.
-pub type MakeScorer<'a> = dyn Fn() -> Result<Box<dyn Scorer + 'a>, ScorerError> + Sync + 'a;
+pub type MakeScorer<'a> = dyn Fn() -> Result<Box<dyn Scorer>, ScorerError> + Sync + 'a;
 
 /// A policy of a mixture: an episode belongs to it with the probability `share`.
 #[derive(Debug, Clone, Copy)]

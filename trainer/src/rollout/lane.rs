@@ -133,8 +133,8 @@ impl Lane {
             let item = slate[position] * width;
             self.session.respond(&self.observation.items[item..item + width], outcome.reward);
         }
-        // Whole microseconds are what the journal keeps.
-        self.now += TimeDelta::microseconds((outcome.seconds * 1e6) as i64);
+        // Whole microseconds are what the journal keeps, and it orders by time.
+        self.now += TimeDelta::microseconds(((outcome.seconds * 1e6) as i64).max(1));
         self.observe()?;
         Ok(outcome)
     }

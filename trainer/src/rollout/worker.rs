@@ -15,7 +15,7 @@ pub(super) struct Worker<'r, 'a, 'p> {
     rollout: &'r Rollout<'a>,
     parts: &'r [Part<'p>],
     /// By part; made when first needed.
-    scorers: Vec<Option<Box<dyn Scorer + 'p>>>,
+    scorers: Vec<Option<Box<dyn Scorer>>>,
     slots: Vec<Slot>,
 }
 
