@@ -12,3 +12,4 @@ pub mod progress;
 pub mod report;
 pub mod rollout;
 pub mod train;
+pub mod tune;
