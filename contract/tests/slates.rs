@@ -1,7 +1,8 @@
 //! Slates and their propensities, against enumeration, against frequencies, and against another implementation.
 
 use slated_contract::slate::{
-    DecisionSeed, DrawError, Exploration, Propensities, Scores, draw, plackett_luce, propensities, standard_normal,
+    DecisionSeed, DrawError, Exploration, Propensities, Scores, SlateMethod, SlateObjective, draw, plackett_luce,
+    propensities, standard_normal,
 };
 
 const SOFTMAX: Exploration = Exploration::Softmax { temperature: 1.0 };
@@ -274,4 +275,49 @@ fn what_cannot_be_drawn_is_refused() {
     assert!(matches!(Scores::new(&[0.0, f32::NAN], 2, &SOFTMAX), Err(DrawError::NotFinite { candidate: 1, .. })));
     assert!(matches!(Scores::new(&[0.0], 2, &SOFTMAX), Err(DrawError::Shape { given: 1, rows: 1, candidates: 2 })));
     assert!(matches!(plackett_luce(&[0.0, f64::INFINITY], &[0]), Err(DrawError::NotFinite { candidate: 1, .. })));
+}
+
+/// Every slate of the size, as sets in order of index.
+fn subsets(candidates: usize, size: usize) -> Vec<Vec<usize>> {
+    (0..1_u32 << candidates)
+        .filter(|bits| bits.count_ones() as usize == size)
+        .map(|bits| (0..candidates).filter(|item| bits & (1 << item) != 0).collect())
+        .collect()
+}
+
+#[test]
+fn the_exact_objective_finds_the_best_of_all_slates() {
+    let mut generator = DecisionSeed::from_value(5).slate_generator();
+    let mut greedy_fell_short = 0;
+    for _ in 0..300 {
+        let scores = standard_normal(&mut generator, 8).iter().map(|z| 3.0 * z).collect::<Vec<f32>>();
+        let appeal: Vec<f32> = standard_normal(&mut generator, 8).iter().map(|z| z.exp()).collect();
+        for no_choice in [0.0, 0.5, 2.0] {
+            for size in [1, 3, 8] {
+                let of = |method| {
+                    let objective = SlateObjective { method, no_choice };
+                    objective.worth(&scores, &appeal, &objective.best(&scores, &appeal, size))
+                };
+                let objective = SlateObjective { method: SlateMethod::Exact, no_choice };
+                let best = subsets(8, size)
+                    .iter()
+                    .map(|slate| objective.worth(&scores, &appeal, slate))
+                    .fold(f64::NEG_INFINITY, f64::max);
+                let (exact, greedy, top_k) = (of(SlateMethod::Exact), of(SlateMethod::Greedy), of(SlateMethod::TopK));
+                assert!((exact - best).abs() < 1e-6 * best.abs().max(1.0), "{exact} is not {best}");
+                assert!(greedy <= exact + 1e-9 && top_k <= exact + 1e-9);
+                greedy_fell_short += i32::from(greedy < exact - 1e-6);
+            }
+        }
+    }
+    assert!(greedy_fell_short > 0, "the cases are too easy to tell the methods apart");
+}
+
+#[test]
+fn an_objective_without_appeal_or_choice_is_worth_nothing() {
+    let objective = SlateObjective { method: SlateMethod::Exact, no_choice: 0.0 };
+    let ranks = objective.rank(&[1.0, 2.0], &[0.0, -1.0], 1);
+    assert!(ranks.iter().all(|rank| rank.is_finite()), "{ranks:?}");
+    assert_eq!(objective.worth(&[1.0, 2.0], &[0.0, 0.0], &[1]), 0.0);
+    assert!(SlateObjective { no_choice: -1.0, ..objective }.check().unwrap_err().to_string().contains("no_choice"));
 }

@@ -148,11 +148,13 @@ impl Model {
     /// A run that fails, or a score that differs by more than the sample's tolerance.
     pub fn check_parity(&mut self, parity: &Parity) -> Result<(), ModelError> {
         let output = self.run(self.sample(parity))?;
-        let scale = parity.scores.iter().fold(1.0_f32, |greatest, score| greatest.max(score.abs()));
-        for (item, (&found, &expected)) in output.scores.iter().zip(&parity.scores).enumerate() {
-            let deviation = (found - expected).abs();
-            if deviation.is_nan() || deviation > parity.tolerance * scale {
-                return Err(ModelError::Parity { item, found, expected });
+        for (found, expected) in [(&output.scores, &parity.scores), (&output.appeal, &parity.appeal)] {
+            let scale = expected.iter().fold(1.0_f32, |greatest, value| greatest.max(value.abs()));
+            for (item, (&found, &expected)) in found.iter().zip(expected).enumerate() {
+                let deviation = (found - expected).abs();
+                if deviation.is_nan() || deviation > parity.tolerance * scale {
+                    return Err(ModelError::Parity { item, found, expected });
+                }
             }
         }
         Ok(())
@@ -167,24 +169,27 @@ impl Model {
         let sample = Parity {
             state: vec![0.0; signature.state_width],
             items: vec![vec![0.0; signature.item_width]; candidates],
+            history: Vec::new(),
             noise: vec![0.0; signature.noise.unwrap_or(0)],
             scores: Vec::new(),
+            appeal: Vec::new(),
             tolerance: 0.0,
         };
         self.run(self.sample(&sample)).map(drop)
     }
 
     fn sample(&self, parity: &Parity) -> Batch {
-        let item_width = self.signature.item_width;
-        let history = self.signature.history.unwrap_or(0);
+        let row = slated_contract::session::SessionSettings::history_width(self.signature.item_width);
+        let mut history = parity.history.clone();
+        history.resize(self.signature.history.unwrap_or(0) * row, 0.0);
         Batch {
             rows: 1,
             candidates: parity.items.len(),
             state: parity.state.clone(),
             items: parity.items.concat(),
             mask: vec![true; parity.items.len()],
-            history: vec![0.0; history * slated_contract::session::SessionSettings::history_width(item_width)],
-            history_length: vec![0],
+            history,
+            history_length: vec![(parity.history.len() / row) as i64],
             noise: parity.noise.clone(),
         }
     }

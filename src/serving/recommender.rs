@@ -152,7 +152,8 @@ impl Recommender {
         let items = query.items.clone();
         let exploration = policy.manifest.exploration;
         let output = policy.engine.run(query).await?;
-        let scores = Scores::new(&output.scores, candidates.len(), &exploration)?;
+        let ranked = policy.manifest.drawn_by(output.scores, &output.appeal, candidates.len(), ask.size);
+        let scores = Scores::new(&ranked, candidates.len(), &exploration)?;
         let slate = draw(&exploration, &scores, ask.size, seed)?;
         let encoded = slate.items.iter().map(|&item| items[item * item_width..][..item_width].to_vec()).collect();
         let candidates: Vec<Candidate> = candidates

@@ -7,8 +7,12 @@
 pub mod bandit;
 pub mod dataset;
 pub mod env;
+pub mod learner;
+pub mod nn;
+pub mod online;
 pub mod onnx;
 pub mod progress;
+pub mod replay;
 pub mod report;
 pub mod rollout;
 pub mod train;

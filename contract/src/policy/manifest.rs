@@ -8,7 +8,7 @@ use thiserror::Error;
 use crate::feature::{Encoder, FeatureSchema, SchemaError};
 use crate::reward::{RewardDefinition, RewardError};
 use crate::session::{SessionAccumulator, SessionError, SessionSettings};
-use crate::slate::{Exploration, ExplorationError};
+use crate::slate::{Exploration, ExplorationError, ObjectiveError, SlateObjective, drawn_by};
 use crate::tensor::Signature;
 
 /// The format that this crate reads and writes.
@@ -37,6 +37,9 @@ pub struct Manifest {
     pub slate: SlateLimits,
     /// How it explores.
     pub exploration: Exploration,
+    /// How its slates are put together from scores and appeal; for models that give `appeal`, and only for them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub objective: Option<SlateObjective>,
     /// The tensors by which the model is called.
     pub signature: Signature,
     /// SHA-256 of `model.onnx`, in hex.
@@ -101,7 +104,7 @@ pub struct TrainingRecord {
 pub struct Evaluation {
     /// The estimator, such as `snips`.
     pub estimator: String,
-    /// Its estimate of the policy's value: mean reward per shown item.
+    /// Its estimate of the policy's value: mean reward per shown item; for `simulated_return`, mean return of an episode.
     pub value: f64,
     /// Lower bound of the interval.
     pub lower: f64,
@@ -109,10 +112,11 @@ pub struct Evaluation {
     pub upper: f64,
     /// The interval's confidence, such as 0.95.
     pub confidence: f64,
-    /// How many logged rounds it rests on.
+    /// How many logged rounds, or simulated episodes, it rests on.
     pub rounds: u64,
-    /// The logging policy's own mean reward on the same rounds.
-    pub baseline: f64,
+    /// The logging policy's own mean reward on the same rounds; absent where nothing was logged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub baseline: Option<f64>,
 }
 
 /// Sample inputs and the scores expected for them.
@@ -123,11 +127,17 @@ pub struct Parity {
     pub state: Vec<f32>,
     /// The rows of `items`.
     pub items: Vec<Vec<f32>>,
+    /// The rows of `history`, laid one after the other; empty where the model takes none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub history: Vec<f32>,
     /// One `noise` row; empty where the model takes none.
     #[serde(default)]
     pub noise: Vec<f32>,
     /// The score of each item.
     pub scores: Vec<f32>,
+    /// The appeal of each item; empty where the model gives none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub appeal: Vec<f32>,
     /// The greatest allowed difference, relative to the greatest score where that is above 1.
     pub tolerance: f32,
 }
@@ -178,6 +188,14 @@ pub enum ManifestError {
         "exploration `{0}` and `signature.noise` do not go together: posterior sampling needs a noise input, others must have none"
     )]
     Noise(&'static str),
+    /// The slate objective.
+    #[error(transparent)]
+    Objective(#[from] ObjectiveError),
+    /// An objective without a model that gives `appeal`, or the reverse.
+    #[error(
+        "`objective` and `signature.appeal` go together: a choice model's slates need both, other models have neither"
+    )]
+    Appeal,
     /// A session feature that the accumulator does not offer.
     #[error("session feature `{0}`: the session accumulator does not offer it with these `session` settings")]
     SessionFeature(String),
@@ -224,7 +242,19 @@ impl Manifest {
         if matches!(self.exploration, Exploration::PosteriorSampling { .. }) != self.signature.noise.is_some() {
             return Err(ManifestError::Noise(self.exploration.method()));
         }
+        if let Some(objective) = &self.objective {
+            objective.check()?;
+        }
+        if self.objective.is_some() != self.signature.appeal {
+            return Err(ManifestError::Appeal);
+        }
         Ok(encoder)
+    }
+
+    /// [`drawn_by`] for this policy.
+    #[must_use]
+    pub fn drawn_by(&self, scores: Vec<f32>, appeal: &[f32], candidates: usize, size: usize) -> Vec<f32> {
+        drawn_by(self.objective.as_ref(), scores, appeal, candidates, size)
     }
 
     /// Whether the policy reads the session, so that the service must keep one.

@@ -6,13 +6,15 @@
 mod draw;
 mod epsilon_greedy;
 mod exploration;
+mod objective;
 mod plackett_luce;
 mod posterior;
 mod propensity;
 mod seed;
 
-pub use draw::{DrawError, DrawnSlate, Scores, draw};
+pub use draw::{DrawError, DrawnSlate, Scores, draw, draw_items};
 pub use exploration::{Exploration, ExplorationError};
+pub use objective::{ObjectiveError, SlateMethod, SlateObjective, drawn_by};
 pub use plackett_luce::plackett_luce;
 pub use propensity::{Propensities, propensities};
 pub use seed::{DecisionSeed, standard_normal};

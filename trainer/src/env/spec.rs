@@ -1,7 +1,9 @@
 //! What environments say of themselves, and what comes of a slate.
 
-use slated_contract::feature::FeatureSchema;
+use slated_contract::feature::{Extra, Feature, FeatureKind, FeatureSchema, Missing, Normalisation, OutOfRange};
 use slated_contract::session::SessionSettings;
+
+use super::EnvironmentError;
 
 /// What does not change from episode to episode.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,4 +38,42 @@ pub struct Outcome {
     pub seconds: f64,
     /// Whether the episode has ended.
     pub done: bool,
+}
+
+impl EnvironmentSpec {
+    /// Checks that a slate can be shown.
+    ///
+    /// # Errors
+    /// Another size than [`EnvironmentSpec::slate_size`], a candidate named twice or one that does not exist.
+    pub fn check_slate(&self, slate: &[usize]) -> Result<(), EnvironmentError> {
+        if slate.len() != self.slate_size {
+            return Err(EnvironmentError::Size { given: slate.len(), expected: self.slate_size });
+        }
+        for (position, &candidate) in slate.iter().enumerate() {
+            if candidate >= self.candidates || slate[..position].contains(&candidate) {
+                return Err(EnvironmentError::Item { candidate, candidates: self.candidates });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A schema of features that are always there.
+pub(super) fn schema(user: Vec<Feature>, session: Vec<Feature>, item: Vec<Feature>) -> FeatureSchema {
+    FeatureSchema { user, context: Vec::new(), session, item, extra: Extra::Ignore }
+}
+
+/// A number of any size.
+pub(super) fn numeric(name: &str, normalisation: Normalisation) -> Feature {
+    feature(name, FeatureKind::Numeric { normalisation, range: None, out_of_range: OutOfRange::Error })
+}
+
+/// A vector.
+pub(super) fn embedding(name: &str, dimensions: u32) -> Feature {
+    feature(name, FeatureKind::Embedding { dimensions })
+}
+
+/// A feature without default.
+pub(super) fn feature(name: &str, kind: FeatureKind) -> Feature {
+    Feature { name: name.to_owned(), kind, missing: Missing::Error }
 }

@@ -110,6 +110,35 @@ impl GraphBuilder {
         self.push(operator, &[input], vec![axes, drop])
     }
 
+    /// Reorders the axes.
+    pub fn transpose(&mut self, input: &Value, axes: &[i64]) -> Value {
+        let order = proto::Attribute { name: "perm".to_owned(), i: 0, ints: axes.to_vec(), kind: 7 };
+        self.push("Transpose", &[input], vec![order])
+    }
+
+    /// Applies an operator of several outputs, some of whose inputs may be left out, with integer attributes.
+    pub fn node_of(
+        &mut self,
+        operator: &str,
+        inputs: &[Option<&Value>],
+        attributes: &[(&str, i64)],
+        outputs: usize,
+    ) -> Vec<Value> {
+        let name = format!("{}_{}", operator.to_lowercase(), self.graph.node.len());
+        let output: Vec<String> = (0..outputs).map(|index| format!("{name}_{index}")).collect();
+        let integer =
+            |&(name, i): &(&str, i64)| proto::Attribute { name: name.to_owned(), i, ints: Vec::new(), kind: 2 };
+        self.graph.node.push(proto::Node {
+            // An empty name stands for an input that is left out.
+            input: inputs.iter().map(|value| value.map_or_else(String::new, |value| value.0.clone())).collect(),
+            output: output.clone(),
+            name,
+            op_type: operator.to_owned(),
+            attribute: attributes.iter().map(integer).collect(),
+        });
+        output.into_iter().map(Value).collect()
+    }
+
     fn push(&mut self, operator: &str, inputs: &[&Value], attribute: Vec<proto::Attribute>) -> Value {
         let name = format!("{}_{}", operator.to_lowercase(), self.graph.node.len());
         self.graph.node.push(proto::Node {

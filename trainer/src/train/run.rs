@@ -389,6 +389,7 @@ impl<'a> Learning<'a> {
             session: self.settings.session.clone(),
             slate: self.settings.slate.unwrap_or_else(|| limits(notes.largest)),
             exploration: self.settings.exploration.unwrap_or_else(|| self.settings.algorithm.exploration()),
+            objective: None,
             signature,
             model_sha256: sha256_hex(&model),
             training: Some(TrainingRecord {
@@ -401,7 +402,15 @@ impl<'a> Learning<'a> {
                 continued_from: start.continue_from.as_ref().map(|(version, _)| *version),
             }),
             evaluation: Vec::new(),
-            parity: Some(Parity { state, items, noise, scores, tolerance: 1e-5 }),
+            parity: Some(Parity {
+                state,
+                items,
+                history: Vec::new(),
+                noise,
+                scores,
+                appeal: Vec::new(),
+                tolerance: 1e-5,
+            }),
         };
         manifest.check()?;
         let learner = self.state.encode()?;

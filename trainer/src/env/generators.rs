@@ -1,0 +1,25 @@
+//! The seeded generators of one episode.
+
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+
+/// Everything random in an episode.
+///
+/// Documents have a stream of their own, so that two policies under the same seed are offered the same candidates at
+/// the same step whatever they did before: their returns can be compared in pairs.
+#[derive(Debug, Clone)]
+pub(super) struct Generators {
+    /// Draws the candidates.
+    pub documents: ChaCha8Rng,
+    /// Draws the user and what the user does.
+    pub user: ChaCha8Rng,
+}
+
+impl Generators {
+    pub fn new(seed: u64) -> Self {
+        let documents = ChaCha8Rng::seed_from_u64(seed);
+        let mut user = documents.clone();
+        user.set_stream(1);
+        Self { documents, user }
+    }
+}

@@ -1,0 +1,12 @@
+//! Learning by interaction: a learner in a simulated environment, from settings to a policy bundle.
+
+mod actor;
+mod bundle;
+mod evaluate;
+mod run;
+mod settings;
+
+pub use bundle::Learned;
+pub use evaluate::{EpisodeReturns, evaluate};
+pub use run::{Figures, Observer, OnlineError, OnlineOutcome, Unobserved, train_online};
+pub use settings::{EvaluationSettings, ExplorationSchedule, OnlineAlgorithm, OnlineSettings};
