@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use slated_contract::policy::BundleError;
 use slated_trainer::train::TrainError;
+use slated_trainer::tune::{LogError, TuneError};
 
 use crate::api::ServeError;
 use crate::catalogue::CatalogueError;
@@ -46,6 +47,8 @@ fn code_of(error: &anyhow::Error) -> u8 {
             || cause.is::<CatalogueError>()
             || cause.is::<ImportError>()
             || cause.is::<TrainError>()
+            || cause.downcast_ref::<TuneError>().is_some_and(TuneError::is_input)
+            || matches!(cause.downcast_ref(), Some(LogError::Other(_)))
             || cause.is::<toml::de::Error>()
     };
     let mut code = 1;

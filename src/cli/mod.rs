@@ -11,6 +11,7 @@ mod policy;
 mod progress;
 mod serve;
 mod train;
+mod tune;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -48,6 +49,7 @@ struct Global {
 enum Command {
     Serve(serve::ServeArgs),
     Train(train::TrainArgs),
+    Tune(tune::TuneArgs),
     #[command(subcommand)]
     Journal(journal::JournalCommand),
     Demo(demo::DemoArgs),
@@ -83,6 +85,7 @@ pub fn main() -> ExitCode {
     let result = match command {
         Command::Serve(args) => serve::run(&global, &args),
         Command::Train(args) => train::run(&global, &args),
+        Command::Tune(args) => tune::run(&global, &args),
         Command::Journal(command) => journal::run(&global, &command),
         Command::Demo(args) => demo::run(&global, &args),
         Command::Policy(command) => policy::run(&global, &command),

@@ -137,9 +137,13 @@ impl Tuned {
     }
 }
 
-/// A value as it is read: a text without its quotes.
+/// A value as it is read: a text without its quotes, a small number without its zeros.
 pub fn written(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned)
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Float(number) if *number != 0.0 && number.abs() < 1e-3 => format!("{number:e}"),
+        value => value.to_string(),
+    }
 }
 
 /// A table of the trials, the best first.

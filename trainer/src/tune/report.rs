@@ -14,10 +14,12 @@ pub fn trials(tuned: &Tuned, labels: &TuneLabels) -> Plot {
     let mut best_so_far = Vec::new();
     for tried in tuned.trials.iter().filter(is_finished) {
         let Some((_, value)) = tried.last() else { continue };
-        let is_better = best.is_none_or(|best| tuned.goal.loss(value) < tuned.goal.loss(best));
-        let best = *if is_better { best.insert(value) } else { best.get_or_insert(value) };
-        best_so_far.push(CurvePoint { x: tried.trial as f64, mean: best, interval: None });
+        let mean = best.filter(|best| tuned.goal.loss(*best) < tuned.goal.loss(value)).unwrap_or(value);
+        best_so_far.push(CurvePoint { x: tried.trial as f64, mean, interval: None });
+        best = Some(mean);
     }
+    // It is the best until the last trial.
+    best_so_far.extend(best.map(|mean| CurvePoint { x: (tuned.trials.len() - 1) as f64, mean, interval: None }));
     let best_so_far = Curve { name: "best so far".to_owned(), points: best_so_far, style: CurveStyle::Steps };
     let dots = value_dots(tuned, |tried| Some(tried.trial as f64));
     Plot::Curves(CurvePlot {

@@ -67,6 +67,14 @@ pub enum TuneError {
     Log(#[from] LogError),
 }
 
+impl TuneError {
+    /// Whether settings are at fault, rather than what came of them.
+    #[must_use]
+    pub const fn is_input(&self) -> bool {
+        matches!(self, Self::Setting(_) | Self::Space(_) | Self::Trial { .. })
+    }
+}
+
 /// How a search ended.
 #[derive(Debug, Clone, PartialEq)]
 pub enum TuneOutcome {
