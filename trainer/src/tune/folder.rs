@@ -3,13 +3,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use thiserror::Error;
 use toml::Table;
 
 use super::log::{LogError, TrialLog};
 use super::outcome::Tuned;
 use super::{TuneSettings, report};
-use crate::report::{Plot, PlotError};
+use crate::report::{Plot, ReportError};
 
 /// The names that a search's plots and page go by.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,33 +28,14 @@ pub struct TuneFolder {
     path: PathBuf,
 }
 
-/// A folder that cannot be written.
-#[derive(Debug, Error)]
-pub enum FolderError {
-    /// A file.
-    #[error("{}: {source}", path.display())]
-    File {
-        /// Its path.
-        path: PathBuf,
-        /// What went wrong.
-        source: std::io::Error,
-    },
-    /// The log.
-    #[error(transparent)]
-    Log(#[from] LogError),
-    /// A plot.
-    #[error(transparent)]
-    Plot(#[from] PlotError),
-}
-
 impl TuneFolder {
     /// Opens the folder of a search, with the results of an interrupted one of the same settings, or of one that was to
     /// try fewer: what a trial tries does not depend on how many come after it.
     ///
     /// # Errors
     /// A folder that cannot be written to, or that another search wrote.
-    pub fn open(path: &Path, settings: &TuneSettings, base: &Table) -> Result<(Self, TrialLog), FolderError> {
-        fs::create_dir_all(path).map_err(|source| FolderError::File { path: path.to_owned(), source })?;
+    pub fn open(path: &Path, settings: &TuneSettings, base: &Table) -> Result<(Self, TrialLog), LogError> {
+        fs::create_dir_all(path).map_err(|source| LogError::File { path: path.to_owned(), source })?;
         let search = TuneSettings { trials: None, ..settings.clone() };
         let identity = serde_json::json!({ "search": search, "settings": base });
         Ok((Self { path: path.to_owned() }, TrialLog::open(&path.join("results.jsonl"), &identity)?))
@@ -65,7 +45,7 @@ impl TuneFolder {
     ///
     /// # Errors
     /// A file that cannot be written.
-    pub fn write(&self, tuned: &Tuned, settings: &TuneSettings, labels: &TuneLabels) -> Result<(), FolderError> {
+    pub fn write(&self, tuned: &Tuned, settings: &TuneSettings, labels: &TuneLabels) -> Result<(), ReportError> {
         self.write_file("best.toml", tuned.best_settings().as_bytes())?;
         self.write_file("trials.csv", csv(tuned).as_bytes())?;
         self.write_file("trials.json", format!("{:#}\n", serde_json::json!(tuned)).as_bytes())?;
@@ -76,9 +56,9 @@ impl TuneFolder {
         self.write_file("report.html", report::page(tuned, settings, labels)?.as_bytes())
     }
 
-    fn write_file(&self, name: &str, bytes: &[u8]) -> Result<(), FolderError> {
+    fn write_file(&self, name: &str, bytes: &[u8]) -> Result<(), ReportError> {
         let path = self.path.join(name);
-        fs::write(&path, bytes).map_err(|source| FolderError::File { path, source })
+        fs::write(&path, bytes).map_err(ReportError::at(&path))
     }
 }
 

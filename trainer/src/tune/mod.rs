@@ -14,7 +14,7 @@ mod search;
 mod settings;
 mod space;
 
-pub use folder::{FolderError, TuneFolder, TuneLabels};
+pub use folder::{TuneFolder, TuneLabels};
 pub use log::{JobResult, LogError, TrialLog};
 pub use outcome::{Status, Tried, Tuned};
 pub use sampler::SamplerSettings;
