@@ -6,6 +6,7 @@ use slated_contract::policy::BundleError;
 use slated_trainer::env::EnvironmentError;
 use slated_trainer::rollout::RolloutError;
 use slated_trainer::train::TrainError;
+use slated_trainer::tune::{LogError, TuneError};
 
 use crate::api::ServeError;
 use crate::catalogue::CatalogueError;
@@ -56,6 +57,8 @@ fn code_of(error: &anyhow::Error) -> u8 {
             || cause.is::<EnvironmentError>()
             || matches!(cause.downcast_ref(), Some(RolloutError::Environment(_) | RolloutError::Lane(_)))
             || cause.is::<BadInput>()
+            || cause.downcast_ref::<TuneError>().is_some_and(TuneError::is_input)
+            || matches!(cause.downcast_ref(), Some(LogError::Other(_)))
             || cause.is::<toml::de::Error>()
     };
     let mut code = 1;

@@ -21,9 +21,9 @@ pub fn bar(name: &str, total: Option<u64>) -> ProgressBar {
 
 const BAR: &str = "{msg:24} {bar:40} {human_pos:>9}/{human_len} {per_sec} {eta}";
 const SPINNER: &str = "{msg:24} {spinner} {human_pos:>9} {per_sec}";
-/// The figures stand before the time left, and the bar gives way to them.
-const BAR_WITH_FIGURES: &str = "{msg:16} {wide_bar} {human_pos:>9}/{human_len} {prefix} {eta}";
-const SPINNER_WITH_FIGURES: &str = "{msg:16} {spinner} {human_pos:>9} {prefix}";
+/// The figures stand last, where a narrow terminal cuts them off rather than breaking the line.
+const BAR_WITH_FIGURES: &str = "{prefix:12} {bar:20} {human_pos:>9}/{human_len} {eta:>4}  {wide_msg}";
+const SPINNER_WITH_FIGURES: &str = "{prefix:12} {spinner} {human_pos:>9}  {wide_msg}";
 
 fn draw(bar: &ProgressBar, template: &str) {
     if let Ok(style) = ProgressStyle::with_template(template) {
@@ -72,8 +72,9 @@ impl Progress for Drawn {
         if let Some(bar) = &self.bar {
             if self.figures == Figures::default() {
                 draw(bar, if self.total.is_some() { BAR_WITH_FIGURES } else { SPINNER_WITH_FIGURES });
+                bar.set_prefix(self.name.clone());
             }
-            bar.set_prefix(described(figures).join("  "));
+            bar.set_message(described(figures).join("  "));
         }
         self.figures = *figures;
     }

@@ -5,7 +5,9 @@ mod bundle;
 mod evaluate;
 mod run;
 mod settings;
+mod trial;
 
 pub use bundle::Learned;
 pub use run::{Figures, Observer, OnlineError, OnlineOutcome, Unobserved, train_online};
 pub use settings::{EvaluationSettings, ExplorationSchedule, OnlineAlgorithm, OnlineSettings};
+pub use trial::OnlineTrial;

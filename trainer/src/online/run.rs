@@ -137,6 +137,14 @@ pub fn train_online(
     run.go(version, observer, stop)
 }
 
+/// Proves that a run can be made from the settings.
+///
+/// # Errors
+/// The first setting, of the run, of its environment or of its learner, that cannot be used.
+pub fn check_online(settings: &OnlineSettings) -> Result<(), OnlineError> {
+    settings.problem().map_or_else(|| Run::new(settings).map(drop), |problem| Err(OnlineError::Setting(problem)))
+}
+
 /// What a policy of these settings reads.
 pub(super) fn reads(settings: &OnlineSettings, spec: &EnvironmentSpec) -> (FeatureSchema, SessionSettings) {
     let features = settings.features.clone().unwrap_or_else(|| spec.features.clone());

@@ -31,7 +31,10 @@ pub fn draw<B: DrawingBackend>(canvas: &Canvas<B>, plot: &CurvePlot) -> Result<(
         }
     }
     let most = (plane.frame.right - plane.frame.left) as usize;
-    for (index, curve) in plot.curves.iter().enumerate() {
+    let (dots, others): (Vec<_>, Vec<_>) =
+        plot.curves.iter().enumerate().partition(|(_, curve)| curve.style == CurveStyle::Dots);
+    // Dots last, because a line would hide them.
+    for (index, curve) in others.into_iter().chain(dots) {
         match curve.style {
             CurveStyle::Line => draw_line(canvas, &plane, &thinned(&curve.points, most), colour(index))?,
             CurveStyle::Steps => draw_steps(canvas, &plane, &curve.points, colour(index))?,
