@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::journal::JournalSettings;
-use crate::serving::EngineSettings;
+use crate::serving::{EngineSettings, Fallback};
 use crate::session::SessionStoreSettings;
 
 /// The file that is read where `--config` names none.
@@ -73,8 +73,10 @@ pub struct ServerSettings {
     pub max_feedback_batch: usize,
     /// The most requests at once; one more is answered 429.
     pub max_concurrency: usize,
-    /// How long a request may take, in milliseconds.
+    /// How long a request may take at most, in milliseconds; a request may ask for less with `X-Request-Timeout-Ms`.
     pub request_timeout_ms: u64,
+    /// What is answered where the model does not answer in time: `none`, an error, or `caller_order`.
+    pub fallback: Fallback,
     /// How long requests in flight may take to end when the service stops, in seconds.
     pub drain_seconds: u64,
 }
@@ -111,6 +113,7 @@ impl Default for ServerSettings {
             max_feedback_batch: 1000,
             max_concurrency: 1024,
             request_timeout_ms: 5000,
+            fallback: Fallback::default(),
             drain_seconds: 30,
         }
     }

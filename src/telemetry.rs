@@ -57,6 +57,10 @@ fn describe() {
     describe_histogram!("slated_model_batch_rows", "Rows in one run of a model");
     describe_histogram!("slated_slate_propensity", "Joint propensity of the slates shown");
     describe_counter!("slated_decisions_total", "Decisions answered, by policy and version");
+    describe_counter!("slated_deadlines_missed_total", "Requests whose time limit passed, by what the caller got");
+    describe_counter!("slated_requests_refused_total", "Requests answered 429, by what was full");
+    describe_gauge!("slated_model_queue_depth", "Queries that wait for a model, by policy");
+    describe_gauge!("slated_policy_device", "1 for the device that a policy's model runs on");
     describe_counter!("slated_feedback_total", "Feedback events answered, new or duplicate");
     describe_counter!("slated_policy_loads_total", "Attempts to load a policy, by outcome");
     describe_gauge!("slated_policy_version", "The live version of each policy");

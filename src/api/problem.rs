@@ -101,8 +101,9 @@ impl Problem {
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "The body must be JSON", detail)
     }
 
-    /// 429: more is asked for than can be served now.
-    pub fn busy(detail: impl Into<String>) -> Self {
+    /// 429: more is asked for than can be served now; `reason` says to the metrics what was full.
+    pub fn busy(reason: &'static str, detail: impl Into<String>) -> Self {
+        metrics::counter!("slated_requests_refused_total", "reason" => reason).increment(1);
         let mut problem = Self::new(StatusCode::TOO_MANY_REQUESTS, "busy", "Too many requests at once", detail);
         problem.retry_after_seconds = Some(1);
         problem
@@ -164,7 +165,9 @@ impl From<RecommendError> for Problem {
             }
             RecommendError::TooManyCandidates { .. } => Self::invalid("candidates", detail),
             RecommendError::Size { .. } => Self::invalid("slate_size", detail),
-            RecommendError::Engine(EngineError::Busy(_)) => Self::busy(detail),
+            RecommendError::Baseline { index, .. } => Self::invalid(format!("baseline[{index}]"), detail),
+            RecommendError::Late => Self::unavailable(detail),
+            RecommendError::Engine(EngineError::Busy(_)) => Self::busy("model_queue", detail),
             RecommendError::Engine(EngineError::Stopped) => Self::unavailable(detail),
             RecommendError::Engine(EngineError::Failed(_)) | RecommendError::Draw(_) => Self::internal(detail),
         }
@@ -174,7 +177,7 @@ impl From<RecommendError> for Problem {
 impl From<JournalError> for Problem {
     fn from(error: JournalError) -> Self {
         match error {
-            JournalError::Busy { .. } => Self::busy(error.to_string()),
+            JournalError::Busy { .. } => Self::busy("journal_queue", error.to_string()),
             _ => {
                 tracing::error!(%error, "journal failed");
                 Self::unavailable(

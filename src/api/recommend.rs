@@ -2,20 +2,21 @@
 
 use std::fmt;
 
-use axum::Json;
 use axum::extract::State;
+use axum::{Extension, Json};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
-use slated_contract::event::{Decision, check_identifier};
+use slated_contract::event::{Decision, Mode, check_identifier};
 use slated_contract::feature::Features;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::body::JsonBody;
+use super::deadline::{Deadline, missed};
 use super::{App, Problem};
 use crate::journal::Appended;
-use crate::serving::Ask;
+use crate::serving::{Ask, RecommendError};
 
 /// What to recommend, to whom, out of what.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
@@ -59,6 +60,10 @@ pub struct RecommendRequest {
     /// Ids of items that must not be shown.
     #[serde(default)]
     pub exclude: Vec<String>,
+    /// The caller's own order of the candidates, best first, by id; the order of `candidates` where absent. What it
+    /// leaves out comes last. It is shown where the policy does not answer in time, if the service is set so.
+    #[serde(default)]
+    pub baseline: Vec<String>,
 }
 
 /// A candidate: an id that the service's catalogue knows, or an id with features.
@@ -132,6 +137,12 @@ pub struct RecommendResponse {
     /// How many posterior draws the propensities are estimated from; absent where they are exact.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub propensity_draws: Option<i32>,
+    /// How the slate came about: `policy`; `fallback`, the caller's own order because the policy was late.
+    #[schema(value_type = String, example = "policy")]
+    pub mode: Mode,
+    /// Why no evaluation may weigh by these propensities; absent where it may.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_evaluable: Option<String>,
 }
 
 /// One item of the slate.
@@ -161,6 +172,7 @@ pub struct SlateItem {
     post,
     path = "/recommend",
     tag = "recommend",
+    params(("X-Request-Timeout-Ms" = Option<u64>, Header, description = "How long the request may take, in milliseconds; at most the service's own limit")),
     request_body = RecommendRequest,
     responses(
         (status = 200, description = "The slate", body = RecommendResponse),
@@ -171,15 +183,20 @@ pub struct SlateItem {
         (status = 415, description = "The body is not declared as JSON", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "A field's value is not acceptable", body = Problem, content_type = "application/problem+json"),
         (status = 429, description = "Too many requests at once", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The journal or the model cannot answer now", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The journal or the model cannot answer now, or not in time", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub async fn recommend(
     State(app): State<App>,
+    Extension(deadline): Extension<Deadline>,
     JsonBody(request): JsonBody<RecommendRequest>,
 ) -> Result<Json<RecommendResponse>, Problem> {
-    let ask = check(request, &app)?;
-    let pick = app.recommender.recommend(ask).await?;
+    let ask = check(request, &app, deadline)?;
+    let pick = app.recommender.recommend(ask).await.inspect_err(|error| {
+        if matches!(error, RecommendError::Late) {
+            missed("refused");
+        }
+    })?;
     if app.journal.append_decision(&pick.decision).await? == Appended::Duplicate {
         return repeated(&app, pick.decision).await;
     }
@@ -187,7 +204,11 @@ pub async fn recommend(
     let decision = &pick.decision;
     let version = decision.policy_version.to_string();
     metrics::counter!("slated_decisions_total", "policy" => decision.policy.clone(), "version" => version).increment(1);
-    metrics::histogram!("slated_slate_propensity", "policy" => decision.policy.clone()).record(decision.propensity);
+    if decision.mode == Mode::Fallback {
+        missed("fallback");
+    } else {
+        metrics::histogram!("slated_slate_propensity", "policy" => decision.policy.clone()).record(decision.propensity);
+    }
     Ok(Json(RecommendResponse::from(decision)))
 }
 
@@ -211,7 +232,7 @@ async fn repeated(app: &App, again: Decision) -> Result<Json<RecommendResponse>,
     }
 }
 
-fn check(request: RecommendRequest, app: &App) -> Result<Ask, Problem> {
+fn check(request: RecommendRequest, app: &App, deadline: Deadline) -> Result<Ask, Problem> {
     let limits = &app.settings;
     if request.candidates.is_empty() {
         return Err(Problem::invalid("candidates", "must not be empty"));
@@ -250,7 +271,9 @@ fn check(request: RecommendRequest, app: &App) -> Result<Ask, Problem> {
         session: request.session,
         candidates,
         exclude: request.exclude,
+        baseline: request.baseline,
         size: request.slate_size,
+        deadline: Some(deadline.model),
     })
 }
 
@@ -274,6 +297,8 @@ impl From<&Decision> for RecommendResponse {
                 .collect(),
             propensity: decision.propensity,
             propensity_draws: decision.propensity_draws,
+            mode: decision.mode,
+            not_evaluable: decision.not_evaluable.clone(),
         }
     }
 }

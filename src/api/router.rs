@@ -1,7 +1,5 @@
 //! The whole HTTP interface.
 
-use std::time::Duration;
-
 use axum::error_handling::HandleErrorLayer;
 use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderName, Method, Uri, header};
@@ -11,7 +9,6 @@ use axum::{BoxError, Router, middleware};
 use tower::ServiceBuilder;
 use tower::limit::GlobalConcurrencyLimitLayer;
 use tower::load_shed::LoadShedLayer;
-use tower::timeout::TimeoutLayer;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
 use tower_http::trace::TraceLayer;
@@ -19,7 +16,7 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::{App, Problem, admin, decisions, feedback, health, metrics, policies, recommend};
+use super::{App, Problem, admin, deadline, decisions, feedback, health, metrics, policies, recommend};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -77,7 +74,7 @@ pub fn router(app: App) -> Router {
                 .layer(HandleErrorLayer::new(refused))
                 .layer(LoadShedLayer::new())
                 .layer(GlobalConcurrencyLimitLayer::new(settings.max_concurrency))
-                .layer(TimeoutLayer::new(Duration::from_millis(settings.request_timeout_ms))),
+                .layer(middleware::from_fn_with_state(app.clone(), deadline::keep)),
         )
         .layer(DefaultBodyLimit::max(settings.max_body_bytes))
         .merge(unlimited)
@@ -103,9 +100,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 async fn refused(error: BoxError) -> Problem {
     if error.is::<tower::load_shed::error::Overloaded>() {
-        Problem::busy("the service answers as many requests as it may (`server.max_concurrency`)")
-    } else if error.is::<tower::timeout::error::Elapsed>() {
-        Problem::unavailable("the request took too long (`server.request_timeout_ms`)")
+        Problem::busy("concurrency", "the service answers as many requests as it may (`server.max_concurrency`)")
     } else {
         Problem::internal(error)
     }

@@ -8,7 +8,7 @@ use slated_trainer::train::TrainError;
 use crate::api::ServeError;
 use crate::catalogue::CatalogueError;
 use crate::journal::import::ImportError;
-use crate::serving::LoadError;
+use crate::serving::{LoadError, RegistryError};
 use crate::settings::SettingsError;
 
 /// What `--help` says of them.
@@ -43,6 +43,7 @@ fn code_of(error: &anyhow::Error) -> u8 {
         cause.is::<SettingsError>()
             || cause.is::<BundleError>()
             || cause.is::<LoadError>()
+            || cause.is::<RegistryError>()
             || cause.is::<CatalogueError>()
             || cause.is::<ImportError>()
             || cause.is::<TrainError>()

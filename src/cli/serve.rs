@@ -13,7 +13,7 @@ use super::Global;
 use crate::api::{self, App};
 use crate::catalogue::Catalogue;
 use crate::journal::Journal;
-use crate::serving::{Recommender, Registry};
+use crate::serving::{Device, Recommender, Registry};
 use crate::session::SessionStore;
 use crate::settings::{Flag, Settings};
 use crate::telemetry;
@@ -45,6 +45,9 @@ pub struct ServeArgs {
     /// Items known by id: JSON lines of `{"id", "features"}`.
     #[arg(long, value_name = "FILE")]
     catalogue: Option<PathBuf>,
+    /// What models run on: cpu, cuda, cuda:N, or auto, which takes a GPU where there is one.
+    #[arg(long, value_name = "DEVICE")]
+    device: Option<Device>,
     /// Seed of every random choice of the service.
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
@@ -52,7 +55,7 @@ pub struct ServeArgs {
 
 impl ServeArgs {
     /// What these flags set.
-    pub fn flags(&self) -> [Option<Flag>; 7] {
+    pub fn flags(&self) -> [Option<Flag>; 8] {
         [
             Flag::given("server.listen", self.listen.as_ref()),
             Flag::given("models.folder", self.models.as_ref()),
@@ -60,6 +63,7 @@ impl ServeArgs {
             Flag::given("models.version", self.policy_version.as_ref()),
             Flag::given("journal.folder", self.journal.as_ref()),
             Flag::given("models.catalogue", self.catalogue.as_ref()),
+            Flag::given("runtime.device", self.device.as_ref()),
             Flag::given("seed", self.seed.as_ref()),
         ]
     }
@@ -83,7 +87,8 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let registry = load_policies(&settings)?;
     let journal = Journal::open(&settings.journal)?;
     let sessions = Arc::new(SessionStore::new(&settings.sessions));
-    let recommender = Recommender::new(Arc::clone(&registry), Arc::clone(&sessions), catalogue, seed);
+    let recommender =
+        Recommender::new(Arc::clone(&registry), Arc::clone(&sessions), catalogue, settings.server.fallback, seed);
     let app = App {
         registry,
         recommender: Arc::new(recommender),

@@ -1,5 +1,6 @@
 //! From a request to a slate: loaded policies, the model runtime, and the recommender on top of them.
 
+mod device;
 mod engine;
 pub mod library;
 mod model;
@@ -7,8 +8,9 @@ mod policy;
 mod recommender;
 mod registry;
 
+pub use device::{ActiveDevice, Device, DeviceKind};
 pub use engine::{Engine, EngineError, EngineSettings, Query};
 pub use model::{Model, ModelError};
 pub use policy::{LoadError, LoadedPolicy};
-pub use recommender::{Ask, Pick, RecommendError, Recommender};
+pub use recommender::{Ask, Fallback, Pick, RecommendError, Recommender};
 pub use registry::{PolicyState, PolicyStatus, Registry, RegistryError};

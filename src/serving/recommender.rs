@@ -1,13 +1,15 @@
 //! From one request's features to a decision.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use chrono::{DateTime, SubsecRound, Utc};
-use slated_contract::event::{Candidate, Decision, Shown};
+use serde::{Deserialize, Serialize};
+use slated_contract::event::{Candidate, Decision, Mode, Shown};
 use slated_contract::feature::{EncodeError, Features};
-use slated_contract::slate::{DecisionSeed, DrawError, Scores, draw, standard_normal};
+use slated_contract::slate::{DecisionSeed, DrawError, DrawnSlate, Scores, draw, standard_normal};
 use thiserror::Error;
+use tokio::time::{Instant, timeout_at};
 
 use super::engine::{EngineError, Query};
 use super::policy::LoadedPolicy;
@@ -36,8 +38,12 @@ pub struct Ask {
     pub candidates: Vec<(String, Option<Features>)>,
     /// Ids that must not be shown.
     pub exclude: Vec<String>,
+    /// The caller's own order, best first; the order of the candidates where empty. What it leaves out comes last.
+    pub baseline: Vec<String>,
     /// How many items to show.
     pub size: usize,
+    /// By when the model must have answered; without end where absent.
+    pub deadline: Option<Instant>,
 }
 
 /// A decision, ready to be journalled and answered.
@@ -104,6 +110,17 @@ pub enum RecommendError {
         /// The greatest possible one.
         most: usize,
     },
+    /// An id in the caller's own order that is no candidate, or stands there twice.
+    #[error("`{id}` is not one of the candidates or stands twice")]
+    Baseline {
+        /// Its index in the order.
+        index: usize,
+        /// The id.
+        id: String,
+    },
+    /// The model did not answer in time, and there is no fallback.
+    #[error("the model did not answer within the request's time limit")]
+    Late,
     /// The model.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -118,14 +135,35 @@ pub struct Recommender {
     registry: Arc<Registry>,
     sessions: Arc<SessionStore>,
     catalogue: Catalogue,
+    fallback: Fallback,
     seed: u64,
 }
+
+/// What is answered where the model does not answer in time.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fallback {
+    /// An error, 503.
+    #[default]
+    None,
+    /// The caller's own order; the decision is marked as one that no evaluation may weigh.
+    CallerOrder,
+}
+
+/// Why a fallback's propensities mean nothing.
+const FALLBACK: &str = "the policy did not answer in time, and the caller's own order was shown";
 
 impl Recommender {
     /// A recommender whose random choices all derive from `seed`.
     #[must_use]
-    pub fn new(registry: Arc<Registry>, sessions: Arc<SessionStore>, catalogue: Catalogue, seed: u64) -> Self {
-        Self { registry, sessions, catalogue, seed }
+    pub fn new(
+        registry: Arc<Registry>,
+        sessions: Arc<SessionStore>,
+        catalogue: Catalogue,
+        fallback: Fallback,
+        seed: u64,
+    ) -> Self {
+        Self { registry, sessions, catalogue, fallback, seed }
     }
 
     /// Decides a slate.
@@ -151,14 +189,29 @@ impl Recommender {
         let item_width = policy.encoder.item_width();
         let items = query.items.clone();
         let exploration = policy.manifest.exploration;
-        let output = policy.engine.run(query).await?;
-        let scores = Scores::new(&output.scores, candidates.len(), &exploration)?;
-        let slate = draw(&exploration, &scores, ask.size, seed)?;
+        let baseline = caller_order(&ask, &candidates)?;
+        let answered = match ask.deadline {
+            Some(deadline) => timeout_at(deadline, policy.engine.run(query)).await.map_err(|_| RecommendError::Late),
+            None => Ok(policy.engine.run(query).await),
+        };
+        let (slate, scores, mode) = match answered {
+            Ok(output) => {
+                let output = output?;
+                let scores = Scores::new(&output.scores, candidates.len(), &exploration)?;
+                (draw(&exploration, &scores, ask.size, seed)?, Some(scores.first().to_vec()), Mode::Policy)
+            }
+            Err(late) if self.fallback == Fallback::None => return Err(late),
+            Err(_) => (DrawnSlate::certain(baseline[..ask.size].to_vec()), None, Mode::Fallback),
+        };
         let encoded = slate.items.iter().map(|&item| items[item * item_width..][..item_width].to_vec()).collect();
         let candidates: Vec<Candidate> = candidates
             .into_iter()
-            .zip(scores.first())
-            .map(|((_, item, features), &score)| Candidate { item, features, score: Some(score) })
+            .enumerate()
+            .map(|(index, (_, item, features))| Candidate {
+                item,
+                features,
+                score: scores.as_ref().map(|scores| scores[index]),
+            })
             .collect();
         let decision = Decision {
             decision_id: ask.decision_id,
@@ -178,6 +231,10 @@ impl Recommender {
             candidates,
             propensity: slate.propensities.joint(),
             propensity_draws: slate.propensities.draws.map(|draws| draws as i32),
+            mode,
+            not_evaluable: (mode == Mode::Fallback).then(|| FALLBACK.to_owned()),
+            baseline: ask.baseline,
+            ..Decision::default()
         };
         Ok(Pick { decision, policy, session, encoded })
     }
@@ -227,6 +284,27 @@ impl Recommender {
         }
         (view, key)
     }
+}
+
+/// The candidates by index in the caller's own order; what it leaves out follows as it stands.
+fn caller_order(ask: &Ask, candidates: &[(usize, String, Features)]) -> Result<Vec<usize>, RecommendError> {
+    if ask.baseline.is_empty() {
+        return Ok((0..candidates.len()).collect());
+    }
+    let place: HashMap<&str, usize> = candidates.iter().enumerate().map(|(at, (_, id, _))| (id.as_str(), at)).collect();
+    let mut taken = vec![false; candidates.len()];
+    let mut order = Vec::with_capacity(candidates.len());
+    for (index, id) in ask.baseline.iter().enumerate().filter(|(_, id)| !ask.exclude.contains(id)) {
+        match place.get(id.as_str()) {
+            Some(&at) if !taken[at] => {
+                taken[at] = true;
+                order.push(at);
+            }
+            _ => return Err(RecommendError::Baseline { index, id: id.clone() }),
+        }
+    }
+    order.extend((0..candidates.len()).filter(|&at| !taken[at]));
+    Ok(order)
 }
 
 fn encode(

@@ -69,6 +69,11 @@ pub struct PolicyStatus {
     pub exploration: Option<String>,
     /// SHA-256 of its model, in hex.
     pub model_sha256: Option<String>,
+    /// What its model runs on.
+    #[schema(example = "cpu")]
+    pub device: Option<String>,
+    /// Why `runtime.device = "auto"` took the processor.
+    pub device_fallback: Option<String>,
     /// Since when it is live.
     pub live_since: Option<DateTime<Utc>>,
     /// What offline evaluation says of it.
@@ -117,6 +122,9 @@ impl Registry {
                 slot.live = Some((Arc::clone(&policy), Utc::now()));
                 metrics::gauge!("slated_policy_version", "policy" => name.to_owned())
                     .set(policy.manifest.version as f64);
+                let device = policy.engine.device();
+                let fallback = if device.fallback.is_some() { "yes" } else { "no" };
+                metrics::gauge!("slated_policy_device", "policy" => name.to_owned(), "device" => device.kind.to_string(), "fallback" => fallback).set(1.0);
                 tracing::info!(policy = name, version = policy.manifest.version, "policy is live");
                 Ok(policy)
             }
@@ -149,6 +157,15 @@ impl Registry {
         }
     }
 
+    /// Sets the gauges that only make sense at the moment they are read.
+    pub fn report_metrics(&self) {
+        let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
+        for (name, slot) in &*slots {
+            let queued = slot.live.as_ref().map_or(0, |(policy, _)| policy.engine.queued());
+            metrics::gauge!("slated_model_queue_depth", "policy" => name.clone()).set(queued as f64);
+        }
+    }
+
     /// The name of the policy that requests get which name none.
     #[must_use]
     pub fn default_policy(&self) -> &str {
@@ -163,6 +180,7 @@ impl Registry {
             .iter()
             .map(|(name, slot)| {
                 let manifest = slot.live.as_ref().map(|(policy, _)| &policy.manifest);
+                let device = slot.live.as_ref().map(|(policy, _)| policy.engine.device());
                 PolicyStatus {
                     name: name.clone(),
                     default: *name == self.default,
@@ -171,6 +189,8 @@ impl Registry {
                     algorithm: manifest.map(|manifest| manifest.algorithm.name.clone()),
                     exploration: manifest.map(|manifest| manifest.exploration.method().to_owned()),
                     model_sha256: manifest.map(|manifest| manifest.model_sha256.clone()),
+                    device: device.map(|device| device.kind.to_string()),
+                    device_fallback: device.and_then(|device| device.fallback.clone()),
                     live_since: slot.live.as_ref().map(|(_, since)| *since),
                     evaluation: manifest.map(|manifest| manifest.evaluation.clone()).unwrap_or_default(),
                     last_failure: slot.failure.clone(),

@@ -3,6 +3,7 @@
 //! Randomness is the caller's, seeded per decision, never the model's: the same seed, scores and settings give the
 //! same slate and the same propensities, so that a log can be verified by replay.
 
+mod certain;
 mod draw;
 mod epsilon_greedy;
 mod exploration;
