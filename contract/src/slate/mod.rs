@@ -4,6 +4,8 @@
 //! same slate and the same propensities, so that a log can be verified by replay.
 
 mod certain;
+mod constrained;
+mod constraints;
 mod draw;
 mod epsilon_greedy;
 mod exploration;
@@ -12,6 +14,8 @@ mod posterior;
 mod propensity;
 mod seed;
 
+pub use constrained::{ConstrainedSlate, constrained_propensities, draw_constrained};
+pub use constraints::{AtMost, ConstraintError, Constraints, Diversity, Required};
 pub use draw::{DrawError, DrawnSlate, Scores, draw};
 pub use exploration::{Exploration, ExplorationError};
 pub use plackett_luce::plackett_luce;
