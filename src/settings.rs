@@ -9,6 +9,7 @@ use figment::{Figment, Metadata, Profile, Provider, Source};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::catalogue::CatalogueSettings;
 use crate::journal::JournalSettings;
 use crate::serving::{EngineSettings, Fallback};
 use crate::session::SessionStoreSettings;
@@ -30,6 +31,8 @@ pub struct Settings {
     pub models: ModelSettings,
     /// How models run.
     pub runtime: EngineSettings,
+    /// Items and users known by id.
+    pub catalogue: CatalogueSettings,
     /// The sessions.
     pub sessions: SessionStoreSettings,
     /// The journal.
@@ -82,7 +85,7 @@ pub struct ServerSettings {
 }
 
 /// The policies.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ModelSettings {
     /// The folder that holds `<name>/<version>/`.
@@ -93,8 +96,10 @@ pub struct ModelSettings {
     pub others: Vec<String>,
     /// The default policy's version at start; the latest where absent.
     pub version: Option<u64>,
-    /// Items known by id: JSON lines of `{"id", "features"}`.
-    pub catalogue: Option<PathBuf>,
+    /// How often the folder is looked at for newer versions, in seconds; 0 is never.
+    pub watch_seconds: f64,
+    /// Where the routes are kept over restarts; `routes.json` in the journal's folder where absent.
+    pub routes: Option<PathBuf>,
 }
 
 impl Default for LogSettings {
@@ -126,7 +131,8 @@ impl Default for ModelSettings {
             default: "open-bandit".to_owned(),
             others: Vec::new(),
             version: None,
-            catalogue: None,
+            watch_seconds: 2.0,
+            routes: None,
         }
     }
 }
@@ -280,6 +286,11 @@ impl Settings {
                 key: "server.request_timeout_ms",
                 value: "0".to_owned(),
                 allowed: "it must be at least 1",
+            }),
+            None if !(0.0..=86_400.0).contains(&self.models.watch_seconds) => Err(SettingsError::Range {
+                key: "models.watch_seconds",
+                value: self.models.watch_seconds.to_string(),
+                allowed: "allowed are 0 (never) to 86400",
             }),
             None => Ok(()),
         }

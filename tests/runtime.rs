@@ -7,11 +7,12 @@ use futures::future::join_all;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-/// A policy whose runs take long: 4,097 rows each.
+/// A policy whose runs take long: 1,025 rows each, of up to 1,000 candidates.
 fn slow(settings: &str) -> Workplace {
     let place = Workplace::new();
     place.edit_manifest("thompson", |manifest| {
-        manifest["exploration"] = json!({"method": "posterior_sampling", "draws": 4096});
+        manifest["exploration"] = json!({"method": "posterior_sampling", "draws": 1024});
+        manifest["slate"]["max_candidates"] = json!(1000);
     });
     std::fs::write(place.path().join("slated.toml"), settings).expect("written");
     place
@@ -21,10 +22,10 @@ fn slow(settings: &str) -> Workplace {
 async fn a_late_model_gives_way_to_the_callers_own_order() {
     let place = slow("[server]\nfallback = \"caller_order\"\n[runtime]\nsessions = 1\n");
     let service = place.serve(&[]);
-    let asked = (0..24).map(|index| {
+    let asked = (0..16).map(|index| {
         let service = &service;
         async move {
-            let mut body = heavy(&format!("late-{index}"), 150);
+            let mut body = heavy(&format!("late-{index}"), 600);
             body["baseline"] = json!(["item-7", "item-excluded", "item-3"]);
             body["exclude"] = json!(["item-excluded"]);
             service.post_with("/recommend", ("x-request-timeout-ms", "400"), &body).await
@@ -32,7 +33,7 @@ async fn a_late_model_gives_way_to_the_callers_own_order() {
     });
     let answers = join_all(asked).await;
     let late: Vec<&Value> = answers.iter().map(|(_, answer)| answer).filter(|a| a["mode"] == "fallback").collect();
-    assert!(!late.is_empty(), "24 slow runs after each other are not done in time");
+    assert!(!late.is_empty(), "16 slow runs after each other are not done in time");
     for answer in &late {
         let shown: Vec<&Value> = answer["slate"].as_array().unwrap().iter().map(|shown| &shown["item"]).collect();
         assert_eq!(shown, ["item-7", "item-3"]);
@@ -54,7 +55,7 @@ async fn without_a_fallback_a_late_request_is_refused_and_counted() {
     let place = slow("[server]\nrequest_timeout_ms = 60000\n");
     let service = place.serve(&[]);
     let ask = async |limit: &str| {
-        service.post_with("/recommend", ("X-Request-Timeout-Ms", limit), &heavy(&format!("late-{limit}"), 100)).await
+        service.post_with("/recommend", ("X-Request-Timeout-Ms", limit), &heavy(&format!("late-{limit}"), 600)).await
     };
     let (status, problem) = ask("5").await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{problem}");
@@ -74,7 +75,7 @@ async fn a_full_queue_is_refused_at_once() {
     let service = place.serve(&[]);
     let asked = (0..12).map(|index| {
         let service = &service;
-        async move { service.send(Method::POST, "/recommend", Some(&heavy(&format!("full-{index}"), 100))).await }
+        async move { service.send(Method::POST, "/recommend", Some(&heavy(&format!("full-{index}"), 300))).await }
     });
     let answers = join_all(asked).await;
     let refused: Vec<_> = answers.iter().filter(|answer| answer.status() == StatusCode::TOO_MANY_REQUESTS).collect();

@@ -2,7 +2,7 @@
 
 use axum::error_handling::HandleErrorLayer;
 use axum::extract::DefaultBodyLimit;
-use axum::http::{HeaderName, Method, Uri, header};
+use axum::http::{Method, Uri, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{BoxError, Router, middleware};
@@ -16,7 +16,10 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::{App, Problem, admin, deadline, decisions, feedback, health, metrics, policies, recommend};
+use super::{
+    App, Problem, admin, catalogue, deadline, decisions, feedback, health, metrics, policies, recommend,
+    routes as policy_routes, slots, trace,
+};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -29,6 +32,7 @@ use super::{App, Problem, admin, deadline, decisions, feedback, health, metrics,
     tags(
         (name = "recommend", description = "What applications call"),
         (name = "policies", description = "Which policies are live"),
+        (name = "catalogue", description = "Items and users known by id"),
         (name = "journal", description = "What was recorded"),
         (name = "operations", description = "Health and metrics"),
     )
@@ -39,9 +43,15 @@ struct Description;
 fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::with_openapi(Description::openapi())
         .routes(routes!(recommend::recommend))
+        .routes(routes!(slots::recommend))
         .routes(routes!(feedback::feedback))
         .routes(routes!(policies::policies))
         .routes(routes!(policies::load))
+        .routes(routes!(policy_routes::change))
+        .routes(routes!(catalogue::item, catalogue::put_item, catalogue::delete_item))
+        .routes(routes!(catalogue::change_items))
+        .routes(routes!(catalogue::user, catalogue::put_user, catalogue::delete_user))
+        .routes(routes!(catalogue::change_users))
         .routes(routes!(decisions::decision))
         .routes(routes!(admin::seal))
 }
@@ -88,15 +98,14 @@ pub fn router(app: App) -> Router {
         .layer(middleware::from_fn(metrics::measure))
         .layer(
             ServiceBuilder::new()
-                .layer(SetRequestIdLayer::new(REQUEST_ID, MakeRequestUuid))
+                .layer(SetRequestIdLayer::new(trace::REQUEST_ID, MakeRequestUuid))
+                .layer(middleware::from_fn(trace::follow))
                 .layer(TraceLayer::new_for_http())
-                .layer(PropagateRequestIdLayer::new(REQUEST_ID))
+                .layer(PropagateRequestIdLayer::new(trace::REQUEST_ID))
                 .layer(CatchPanicLayer::custom(|_| Problem::internal("a handler panicked").into_response())),
         )
         .with_state(app)
 }
-
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 async fn refused(error: BoxError) -> Problem {
     if error.is::<tower::load_shed::error::Overloaded>() {

@@ -8,6 +8,7 @@ use slated_trainer::train::TrainError;
 use crate::api::ServeError;
 use crate::catalogue::CatalogueError;
 use crate::journal::import::ImportError;
+use crate::serving::traffic::TrafficError;
 use crate::serving::{LoadError, RegistryError};
 use crate::settings::SettingsError;
 
@@ -45,6 +46,7 @@ fn code_of(error: &anyhow::Error) -> u8 {
             || cause.is::<LoadError>()
             || cause.is::<RegistryError>()
             || cause.is::<CatalogueError>()
+            || cause.is::<TrafficError>()
             || cause.is::<ImportError>()
             || cause.is::<TrainError>()
             || cause.is::<toml::de::Error>()

@@ -9,11 +9,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
-use super::{Decision, Feedback};
+use super::{Decision, Feedback, RouteChange};
 
 /// A kind of event that the journal keeps.
 pub trait Event: Serialize + DeserializeOwned + Clone + Send + Sync + 'static {
-    /// The name of its folder in the journal: `decisions` or `feedback`.
+    /// The name of its folder in the journal: `decisions`, `feedback` or `changes`.
     const KIND: &'static str;
 
     /// Its columns.
@@ -70,6 +70,22 @@ impl Event for Feedback {
 
     fn id(&self) -> &str {
         &self.feedback_id
+    }
+
+    fn time(&self) -> DateTime<Utc> {
+        self.time
+    }
+}
+
+impl Event for RouteChange {
+    const KIND: &'static str = "changes";
+
+    fn columns() -> &'static SchemaRef {
+        &CHANGE
+    }
+
+    fn id(&self) -> &str {
+        &self.change_id
     }
 
     fn time(&self) -> DateTime<Utc> {
@@ -160,6 +176,11 @@ static FEEDBACK: LazyLock<SchemaRef> = LazyLock::new(|| {
         optional(text("item")),
         optional(field("position", DataType::Int32)),
     ]))
+});
+
+static CHANGE: LazyLock<SchemaRef> = LazyLock::new(|| {
+    let texts = ["source", "policy", "action", "before", "after", "by", "why"].map(text);
+    Arc::new(Schema::new([text("change_id"), time("time")].into_iter().chain(texts).collect::<Vec<_>>()))
 });
 
 fn field(name: &str, kind: DataType) -> FieldRef {

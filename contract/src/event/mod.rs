@@ -1,11 +1,13 @@
-//! What is journalled: decisions and feedback, and their Parquet columns.
+//! What is journalled: decisions, feedback and changes of routes, and their Parquet columns.
 
+mod change;
 mod columns;
 mod decision;
 mod feedback;
 mod identifier;
 mod segment;
 
+pub use change::RouteChange;
 pub use columns::{ColumnsError, Event, decode, encode, schema};
 pub use decision::{Alternative, Candidate, Decision, Mode, Shown};
 pub use feedback::Feedback;
