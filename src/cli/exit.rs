@@ -11,7 +11,8 @@ use slated_trainer::tune::{LogError, TuneError};
 use crate::api::ServeError;
 use crate::catalogue::CatalogueError;
 use crate::journal::import::ImportError;
-use crate::serving::LoadError;
+use crate::serving::traffic::TrafficError;
+use crate::serving::{LoadError, RegistryError};
 use crate::settings::SettingsError;
 
 /// What `--help` says of them.
@@ -51,7 +52,9 @@ fn code_of(error: &anyhow::Error) -> u8 {
         cause.is::<SettingsError>()
             || cause.is::<BundleError>()
             || cause.is::<LoadError>()
+            || cause.is::<RegistryError>()
             || cause.is::<CatalogueError>()
+            || cause.is::<TrafficError>()
             || cause.is::<ImportError>()
             || cause.is::<TrainError>()
             || cause.is::<EnvironmentError>()

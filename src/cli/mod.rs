@@ -9,6 +9,7 @@ mod journal;
 mod openapi;
 mod policy;
 mod progress;
+mod route;
 mod serve;
 mod simulate;
 mod train;
