@@ -18,3 +18,8 @@ mod seed;
 pub use constrained::{ConstrainedSlate, constrained_propensities, draw_constrained};
 pub use constraints::{AtMost, ConstraintError, Constraints, Diversity, Required};
 pub use draw::{DrawError, DrawnSlate, Scores, draw, draw_items};
+pub use exploration::{Exploration, ExplorationError};
+pub use objective::{ObjectiveError, SlateMethod, SlateObjective, drawn_by};
+pub use plackett_luce::plackett_luce;
+pub use propensity::{Propensities, propensities};
+pub use seed::{DecisionSeed, standard_normal};
