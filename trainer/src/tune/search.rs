@@ -162,7 +162,7 @@ impl Search<'_> {
             }
             let now_settled = rungs.settled();
             now_settled.iter().for_each(|trial| trials[*trial].run = None);
-            progress.advance((now_settled.len() - settled) as u64);
+            progress.advance(now_settled.len().saturating_sub(settled) as u64);
             settled = now_settled.len();
         }
         self.outcome(trials).map(TuneOutcome::Finished)
