@@ -134,6 +134,7 @@ impl Observer for Block<'_> {
             candidates,
             propensity: slate.propensities.joint(),
             propensity_draws: slate.propensities.draws.map(i32::try_from).transpose()?,
+            ..Decision::default()
         });
         Ok(())
     }
