@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use slated_contract::policy::BundleError;
 use slated_trainer::env::EnvironmentError;
+use slated_trainer::online::OnlineError;
 use slated_trainer::rollout::RolloutError;
 use slated_trainer::train::TrainError;
 use slated_trainer::tune::{LogError, TuneError};
@@ -57,6 +58,7 @@ fn code_of(error: &anyhow::Error) -> u8 {
             || cause.is::<TrafficError>()
             || cause.is::<ImportError>()
             || cause.is::<TrainError>()
+            || cause.downcast_ref::<OnlineError>().is_some_and(OnlineError::is_input)
             || cause.is::<EnvironmentError>()
             || matches!(cause.downcast_ref(), Some(RolloutError::Environment(_) | RolloutError::Lane(_)))
             || cause.is::<BadInput>()
