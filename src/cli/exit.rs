@@ -6,11 +6,13 @@ use slated_contract::policy::BundleError;
 use slated_trainer::env::EnvironmentError;
 use slated_trainer::rollout::RolloutError;
 use slated_trainer::train::TrainError;
+use slated_trainer::tune::{LogError, TuneError};
 
 use crate::api::ServeError;
 use crate::catalogue::CatalogueError;
 use crate::journal::import::ImportError;
-use crate::serving::LoadError;
+use crate::serving::traffic::TrafficError;
+use crate::serving::{LoadError, RegistryError};
 use crate::settings::SettingsError;
 
 /// What `--help` says of them.
@@ -50,12 +52,16 @@ fn code_of(error: &anyhow::Error) -> u8 {
         cause.is::<SettingsError>()
             || cause.is::<BundleError>()
             || cause.is::<LoadError>()
+            || cause.is::<RegistryError>()
             || cause.is::<CatalogueError>()
+            || cause.is::<TrafficError>()
             || cause.is::<ImportError>()
             || cause.is::<TrainError>()
             || cause.is::<EnvironmentError>()
             || matches!(cause.downcast_ref(), Some(RolloutError::Environment(_) | RolloutError::Lane(_)))
             || cause.is::<BadInput>()
+            || cause.downcast_ref::<TuneError>().is_some_and(TuneError::is_input)
+            || matches!(cause.downcast_ref(), Some(LogError::Other(_)))
             || cause.is::<toml::de::Error>()
     };
     let mut code = 1;

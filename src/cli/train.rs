@@ -200,13 +200,13 @@ fn name_of(value: impl ValueEnum) -> String {
 }
 
 /// The first SIGINT asks the run to stop; a second one ends the process.
-fn watch_interrupt(stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
+pub(super) fn watch_interrupt(stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
     let stop = Arc::clone(stop);
     ctrlc::set_handler(move || {
         if stop.swap(true, Ordering::Relaxed) {
             std::process::exit(130);
         }
-        eprintln!("stopping after this block of examples; once more ends at once");
+        eprintln!("stopping at the next checkpoint; once more ends at once");
     })
     .context("cannot watch for Ctrl-C")
 }

@@ -104,7 +104,7 @@ pub struct TrainingRecord {
 pub struct Evaluation {
     /// The estimator, such as `snips`.
     pub estimator: String,
-    /// Its estimate of the policy's value: mean reward per shown item.
+    /// Its estimate of the policy's value: mean reward per shown item; for `simulated_return`, mean return of an episode.
     pub value: f64,
     /// Lower bound of the interval.
     pub lower: f64,
@@ -112,10 +112,11 @@ pub struct Evaluation {
     pub upper: f64,
     /// The interval's confidence, such as 0.95.
     pub confidence: f64,
-    /// How many logged rounds it rests on.
+    /// How many logged rounds, or simulated episodes, it rests on.
     pub rounds: u64,
-    /// The logging policy's own mean reward on the same rounds.
-    pub baseline: f64,
+    /// The logging policy's own mean reward on the same rounds; absent where nothing was logged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub baseline: Option<f64>,
 }
 
 /// Sample inputs and the scores expected for them.
@@ -126,11 +127,17 @@ pub struct Parity {
     pub state: Vec<f32>,
     /// The rows of `items`.
     pub items: Vec<Vec<f32>>,
+    /// The rows of `history`, laid one after the other; empty where the model takes none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub history: Vec<f32>,
     /// One `noise` row; empty where the model takes none.
     #[serde(default)]
     pub noise: Vec<f32>,
     /// The score of each item.
     pub scores: Vec<f32>,
+    /// The appeal of each item; empty where the model gives none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub appeal: Vec<f32>,
     /// The greatest allowed difference, relative to the greatest score where that is above 1.
     pub tolerance: f32,
 }

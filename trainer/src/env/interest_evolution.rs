@@ -157,10 +157,12 @@ impl InterestEvolutionSettings {
                     scaled("steps", USUAL_STEPS),
                     scaled("total_reward", self.time_budget),
                     scaled("responses", USUAL_STEPS),
+                    // What was watched, by topic: with the steps, it tells how much of the time is left.
+                    embedding("consumed_decay_1", self.topics as u32),
                 ],
                 vec![feature("topic", FeatureKind::Categorical { vocabulary: topics, unknown: Unknown::Error })],
             ),
-            session: SessionSettings::default(),
+            session: SessionSettings { decay_rates: vec![1.0], history: 0 },
             references: &["best_quality", "greedy_interest"],
             event: "watch",
             optimum: None,
