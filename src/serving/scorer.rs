@@ -4,6 +4,7 @@ use slated_contract::policy::Bundle;
 use slated_contract::tensor::Signature;
 use slated_trainer::rollout::{Observation, Scored, Scorer, ScorerError};
 
+use super::device::DeviceKind;
 use super::engine::{Query, assemble, cut};
 use super::model::{Model, ModelError};
 
@@ -21,7 +22,7 @@ impl BundleScorer {
     /// A model that does not load, has another signature, or does not reproduce its sample scores.
     pub fn load(bundle: &Bundle) -> Result<Self, ModelError> {
         let signature = bundle.manifest.signature;
-        let mut model = Model::load(&bundle.model, signature, 1)?;
+        let mut model = Model::load(&bundle.model, signature, 1, DeviceKind::Cpu)?;
         if let Some(parity) = &bundle.manifest.parity {
             model.check_parity(parity)?;
         }

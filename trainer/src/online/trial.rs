@@ -34,7 +34,7 @@ struct Watch<'a> {
 
 impl Observer for Watch<'_> {
     fn figures(&mut self, figures: &Figures) {
-        self.value = figures.evaluation.as_ref().map_or(self.value, |returns| Some(returns.mean()));
+        self.value = figures.evaluation.as_ref().map_or(self.value, |returns| Some(returns.mean));
         if figures.steps >= self.until || self.stop.load(Ordering::Relaxed) {
             self.pause.store(true, Ordering::Relaxed);
         }
@@ -71,7 +71,7 @@ impl Trial for OnlineTrial {
         let value = watch.value;
         let paused = match outcome.map_err(|error| TrialError::Failed(error.to_string()))? {
             OnlineOutcome::Finished(learned) => {
-                Paused { checkpoint: Vec::new(), steps: self.settings.steps, value: learned.returns.mean() }
+                Paused { checkpoint: Vec::new(), steps: self.settings.steps, value: learned.returns.mean }
             }
             OnlineOutcome::Interrupted { checkpoint, steps } if steps >= until => {
                 let every = self.settings.evaluation.every;
