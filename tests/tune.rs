@@ -53,7 +53,7 @@ fn the_best_settings_learn_what_the_search_says_of_them() {
     let outcome = train_online(&best, 1, None, &mut Unobserved, &false.into()).unwrap();
     let OnlineOutcome::Finished(learned) = outcome else { panic!("it was stopped") };
     // The trial was paused at its first budget; that has changed nothing.
-    let value = format!("{:.4}", learned.returns.mean());
+    let value = format!("{:.4}", learned.returns.mean);
     assert_eq!(lines[1].split_whitespace().nth(1), Some(value.as_str()), "{printed}");
 
     let again = must(folder.path(), &TUNE);

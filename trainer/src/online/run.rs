@@ -154,7 +154,6 @@ pub(super) fn reads(settings: &OnlineSettings, spec: &EnvironmentSpec) -> (Featu
 
 struct Run<'a> {
     settings: &'a OnlineSettings,
-    spec: EnvironmentSpec,
     actor: Actor,
     measure: Measure,
     learner: Box<dyn Learner>,
@@ -221,7 +220,6 @@ impl<'a> Run<'a> {
         Ok(Self {
             settings,
             actor: Actor::new(lanes, &gathering, settings.seed, spec.slate_size),
-            spec,
             measure: Measure { environment: settings.environment.clone(), features, session },
             learner,
             replay: Replay::new(ReplaySettings { capacity: room, ..settings.replay }),
