@@ -2,7 +2,7 @@
 
 mod online;
 
-pub(super) use online::{PublishedOnline, baseline, estimate, train_and_publish_online};
+pub(super) use online::{PublishedOnline, baseline, train_and_publish_online};
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -124,7 +124,7 @@ fn learn_online(table: toml::Table, args: &TrainArgs, models: &Path, stop: &Atom
     }
     let version = versions(models, &settings.policy)?.last().map_or(1, |latest| latest + 1);
     let run = args.run.clone().unwrap_or_else(|| Path::new("runs").join(format!("{}-{version}", settings.policy)));
-    let published = train_and_publish_online(&settings, models, &run, stop)?;
+    let published = train_and_publish_online(&settings, models, &run, true, stop)?;
     let Summary { mean, lower, upper, count, .. } = published.learned.returns;
     println!("mean return {mean:.2} ({lower:.2} to {upper:.2}) in {count} episodes, learned in {:.1} s", published.seconds);
     println!("wrote {} and {}", published.folder.display(), run.join("report.html").display());

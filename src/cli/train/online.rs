@@ -37,11 +37,12 @@ pub struct PublishedOnline {
 }
 
 /// Learns the next version of a policy in its environment, proves it in ONNX Runtime, publishes it, and writes the run's
-/// folder.
+/// folder. Its progress is drawn where it is the only run, or the one of several that is watched.
 pub fn train_and_publish_online(
     settings: &OnlineSettings,
     models: &Path,
     run: &Path,
+    watched: bool,
     stop: &AtomicBool,
 ) -> anyhow::Result<PublishedOnline> {
     check_online(settings)?;
@@ -62,13 +63,17 @@ pub fn train_and_publish_online(
         before,
         latest: (before, steps),
         folder: &mut folder,
-        drawn: Drawn::default(),
+        drawn: watched.then(Drawn::default),
         failed: None,
     };
-    watch.drawn.stage("learning", Some(settings.steps));
-    watch.drawn.advance(steps);
+    if let Some(drawn) = &mut watch.drawn {
+        drawn.stage("learning", Some(settings.steps));
+        drawn.advance(steps);
+    }
     let outcome = train_online(settings, version, kept.as_deref(), &mut watch, stop);
-    watch.drawn.finish();
+    if let Some(drawn) = &mut watch.drawn {
+        drawn.finish();
+    }
     let (seconds, failed) = (watch.seconds(), watch.failed.take());
     if let Some(error) = failed {
         return Err(error.into());
@@ -118,7 +123,7 @@ struct Watch<'a> {
     /// Seconds and steps at the latest figures.
     latest: (f64, u64),
     folder: &'a mut RunFolder,
-    drawn: Drawn,
+    drawn: Option<Drawn>,
     failed: Option<ReportError>,
 }
 
@@ -135,8 +140,10 @@ impl Observer for Watch<'_> {
         self.latest = (seconds, figures.steps);
         let rate = (seconds > since).then(|| (figures.steps - steps) as f64 / (seconds - since));
         let mean_return = figures.evaluation.map_or(figures.mean_return, |evaluation| Some(evaluation.mean));
-        self.drawn.figures(&progress::Figures { mean_return, loss: figures.loss, steps_per_second: rate });
-        self.drawn.advance(figures.steps - steps);
+        if let Some(drawn) = &mut self.drawn {
+            drawn.figures(&progress::Figures { mean_return, loss: figures.loss, steps_per_second: rate });
+            drawn.advance(figures.steps - steps);
+        }
         let row = ProgressRow {
             step: figures.steps,
             episodes: figures.episodes,
@@ -155,7 +162,7 @@ impl Observer for Watch<'_> {
     }
 }
 
-pub(in super::super) fn estimate(summary: &Summary) -> Estimate {
+fn estimate(summary: &Summary) -> Estimate {
     Estimate { mean: summary.mean, lower: summary.lower, upper: summary.upper }
 }
 
