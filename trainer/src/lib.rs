@@ -9,6 +9,7 @@ pub mod env;
 pub mod learner;
 pub mod nn;
 pub mod onnx;
+pub mod ope;
 pub mod progress;
 pub mod replay;
 pub mod rollout;

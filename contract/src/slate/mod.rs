@@ -11,6 +11,7 @@ mod plackett_luce;
 mod posterior;
 mod propensity;
 mod seed;
+mod target;
 
 pub use draw::{DrawError, DrawnSlate, Scores, draw};
 pub use exploration::{Exploration, ExplorationError};
@@ -18,3 +19,4 @@ pub use objective::{ObjectiveError, SlateMethod, SlateObjective};
 pub use plackett_luce::plackett_luce;
 pub use propensity::{Propensities, propensities};
 pub use seed::{DecisionSeed, standard_normal};
+pub use target::{next_choice, target_propensities};

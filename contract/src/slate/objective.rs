@@ -94,7 +94,9 @@ impl SlateObjective {
                 if weight > 0.0 { sum / weight } else { 0.0 }
             };
             let left = (0..scores.len()).filter(|item| !order.contains(item));
-            let Some(next) = left.reduce(|best, item| if worth(item) > worth(best) { item } else { best }) else { break };
+            let Some(next) = left.reduce(|best, item| if worth(item) > worth(best) { item } else { best }) else {
+                break;
+            };
             (sum, weight) = with(sum, weight, next);
             order.push(next);
         }

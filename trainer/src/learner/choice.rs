@@ -80,7 +80,8 @@ impl ChoiceSettings {
         let (user, item, minimum, no_choice) = match self {
             Self::Learned { network } => {
                 if network.dueling {
-                    let message = "algorithm: `choice.network.dueling` must be false: a logit has no value to split off";
+                    let message =
+                        "algorithm: `choice.network.dueling` must be false: a logit has no value to split off";
                     return Err(LearnerError::Setting(message.to_owned()));
                 }
                 let trained = Trained::new(network, problem.shape(1), optimisation.adam, generator)?;
@@ -216,7 +217,8 @@ impl Choice {
 
 impl Product {
     fn appeal(&self, batch: &Batch) -> Vec<f32> {
-        let (state_width, item_width) = (batch.state.len() / batch.states.max(1), batch.items.len() / batch.rows().max(1));
+        let (state_width, item_width) =
+            (batch.state.len() / batch.states.max(1), batch.items.len() / batch.rows().max(1));
         let mut appeal = Vec::with_capacity(batch.rows());
         for (state, span) in batch.state.chunks_exact(state_width).zip(batch.spans()) {
             for item in batch.items[span.start * item_width..span.end * item_width].chunks_exact(item_width) {

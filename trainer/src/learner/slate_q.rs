@@ -74,7 +74,8 @@ impl SlateQSettings {
     pub fn problem(&self) -> Option<String> {
         value_problem(self.discount, self.steps, self.reward_scale)
             .or_else(|| {
-                let message = "`network.dueling` must be false: slates hold a part of the candidates, and have no mean advantage";
+                let message =
+                    "`network.dueling` must be false: slates hold a part of the candidates, and have no mean advantage";
                 self.network.dueling.then(|| message.to_owned())
             })
             .or_else(|| self.target.problem())

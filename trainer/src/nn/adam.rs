@@ -30,7 +30,8 @@ impl AdamSettings {
     #[must_use]
     pub fn problem(&self) -> Option<String> {
         let share = |name: &str, value: f64| {
-            (!(0.0..1.0).contains(&value)).then(|| format!("`optimisation.adam.{name}` is {value}, allowed are 0 up to below 1"))
+            (!(0.0..1.0).contains(&value))
+                .then(|| format!("`optimisation.adam.{name}` is {value}, allowed are 0 up to below 1"))
         };
         let positive = |name: &str, value: f64| {
             (!(value.is_finite() && value > 0.0))

@@ -50,7 +50,12 @@ impl Batch {
     }
 
     /// Takes the states alone, a row each, for a network that reads no items.
-    pub fn fill_states<'a>(&mut self, observations: impl IntoIterator<Item = &'a Observation>, window: usize, width: usize) {
+    pub fn fill_states<'a>(
+        &mut self,
+        observations: impl IntoIterator<Item = &'a Observation>,
+        window: usize,
+        width: usize,
+    ) {
         self.clear();
         for observation in observations {
             self.push_state(observation, window, width);

@@ -126,7 +126,8 @@ impl GraphBuilder {
     ) -> Vec<Value> {
         let name = format!("{}_{}", operator.to_lowercase(), self.graph.node.len());
         let output: Vec<String> = (0..outputs).map(|index| format!("{name}_{index}")).collect();
-        let integer = |&(name, i): &(&str, i64)| proto::Attribute { name: name.to_owned(), i, ints: Vec::new(), kind: 2 };
+        let integer =
+            |&(name, i): &(&str, i64)| proto::Attribute { name: name.to_owned(), i, ints: Vec::new(), kind: 2 };
         self.graph.node.push(proto::Node {
             // An empty name stands for an input that is left out.
             input: inputs.iter().map(|value| value.map_or_else(String::new, |value| value.0.clone())).collect(),

@@ -33,9 +33,8 @@ impl ReplaySettings {
         let share = |name: &str, value: f64| {
             (!(0.0..=1.0).contains(&value)).then(|| format!("`replay.{name}` is {value}, allowed are 0 to 1"))
         };
-        let capacity = (!(1..=Self::MAX_CAPACITY).contains(&self.capacity)).then(|| {
-            format!("`replay.capacity` is {}, allowed are 1 to {}", self.capacity, Self::MAX_CAPACITY)
-        });
+        let capacity = (!(1..=Self::MAX_CAPACITY).contains(&self.capacity))
+            .then(|| format!("`replay.capacity` is {}, allowed are 1 to {}", self.capacity, Self::MAX_CAPACITY));
         capacity.or_else(|| share("priority", self.priority)).or_else(|| share("correction", self.correction))
     }
 

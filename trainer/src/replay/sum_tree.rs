@@ -59,7 +59,8 @@ mod tests {
             tree.set(leaf, value);
         }
         assert_eq!(tree.total(), 6.0);
-        let found: Vec<usize> = [0.0, 0.99, 1.0, 3.99, 4.0, 5.99, 6.0].into_iter().map(|point| tree.find(point)).collect();
+        let found: Vec<usize> =
+            [0.0, 0.99, 1.0, 3.99, 4.0, 5.99, 6.0].into_iter().map(|point| tree.find(point)).collect();
         assert_eq!(found, [0, 0, 2, 2, 3, 3, 3]);
         tree.set(2, 0.0);
         assert_eq!((tree.total(), tree.find(1.5)), (3.0, 3));
