@@ -3,6 +3,7 @@
 mod completions;
 mod config;
 mod demo;
+mod evaluate;
 mod exit;
 mod healthcheck;
 mod journal;
@@ -48,6 +49,7 @@ struct Global {
 enum Command {
     Serve(serve::ServeArgs),
     Train(train::TrainArgs),
+    Evaluate(evaluate::EvaluateArgs),
     #[command(subcommand)]
     Journal(journal::JournalCommand),
     Demo(demo::DemoArgs),
@@ -83,6 +85,7 @@ pub fn main() -> ExitCode {
     let result = match command {
         Command::Serve(args) => serve::run(&global, &args),
         Command::Train(args) => train::run(&global, &args),
+        Command::Evaluate(args) => evaluate::run(&global, &args),
         Command::Journal(command) => journal::run(&global, &command),
         Command::Demo(args) => demo::run(&global, &args),
         Command::Policy(command) => policy::run(&global, &command),

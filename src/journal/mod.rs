@@ -9,6 +9,7 @@ mod sealer;
 mod segment;
 mod settings;
 mod tail;
+pub mod verify;
 mod writer;
 
 pub use segment::{SegmentFile, write_segment};

@@ -6,9 +6,11 @@ mod model;
 mod policy;
 mod recommender;
 mod registry;
+mod replay;
 
 pub use engine::{Engine, EngineError, EngineSettings, Query};
 pub use model::{Model, ModelError};
 pub use policy::{LoadError, LoadedPolicy};
 pub use recommender::{Ask, Pick, RecommendError, Recommender};
 pub use registry::{PolicyState, PolicyStatus, Registry, RegistryError};
+pub use replay::{ReplayError, ReplayErrorKind, Rescored};

@@ -104,7 +104,7 @@ pub struct TrainingRecord {
 pub struct Evaluation {
     /// The estimator, such as `snips`.
     pub estimator: String,
-    /// Its estimate of the policy's value: mean reward per shown item.
+    /// Its estimate of the policy's value: the mean over decisions of the sum of the rewards of the items shown.
     pub value: f64,
     /// Lower bound of the interval.
     pub lower: f64,
@@ -112,10 +112,36 @@ pub struct Evaluation {
     pub upper: f64,
     /// The interval's confidence, such as 0.95.
     pub confidence: f64,
-    /// How many logged rounds it rests on.
+    /// How the interval was made, such as `bootstrap`.
+    #[serde(default)]
+    pub interval: String,
+    /// How many logged decisions it rests on.
     pub rounds: u64,
-    /// The logging policy's own mean reward on the same rounds.
+    /// How many decisions of the policy itself would say as much.
+    #[serde(default)]
+    pub effective_sample_size: f64,
+    /// The logging policy's own value on the same decisions.
     pub baseline: f64,
+    /// How it compares with the policy that it was to replace; absent where it was evaluated alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub against: Option<Comparison>,
+    /// SHA-256 over the decisions and rewards of the log, in order, in hex.
+    #[serde(default)]
+    pub data_digest: String,
+}
+
+/// The improvement of a policy over another one, estimated from the same decisions.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Comparison {
+    /// The other policy, as `name:version`, or `logged` for whatever was logged.
+    pub policy: String,
+    /// The difference of the values.
+    pub improvement: f64,
+    /// Lower bound of its interval.
+    pub lower: f64,
+    /// Upper bound of its interval.
+    pub upper: f64,
 }
 
 /// Sample inputs and the scores expected for them.
@@ -185,7 +211,9 @@ pub enum ManifestError {
     #[error(transparent)]
     Objective(#[from] ObjectiveError),
     /// An objective without a model that gives `appeal`, or the reverse.
-    #[error("`objective` and `signature.appeal` go together: a choice model's slates need both, other models have neither")]
+    #[error(
+        "`objective` and `signature.appeal` go together: a choice model's slates need both, other models have neither"
+    )]
     Appeal,
     /// A session feature that the accumulator does not offer.
     #[error("session feature `{0}`: the session accumulator does not offer it with these `session` settings")]
