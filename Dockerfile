@@ -28,6 +28,7 @@ COPY --from=build --chown=65532:65532 /source/models /models
 ENV SLATED_SERVER__LISTEN=0.0.0.0:8080 \
     SLATED_MODELS__FOLDER=/models \
     SLATED_JOURNAL__FOLDER=/journal \
+    SLATED_CATALOGUE__FOLDER=/journal/.catalogue \
     SLATED_LOG__FORMAT=json
 USER 65532:65532
 # Declared after the folders have their owner: later changes to a volume's folder are dropped.

@@ -28,7 +28,8 @@ if ! is_complete; then
     rm -rf "$venv"
     "$base" -m venv "$venv" >&2 ||
         die "$base cannot make a virtual environment; on Debian: apt-get install python3-venv"
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-input --only-binary=:all: \
+    # Without dependencies, because the file names them, and leaves out those of parts that are not used.
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-input --only-binary=:all: --no-deps \
         --requirement "$REQUIREMENTS" >&2 ||
         die "cannot install $REQUIREMENTS: pip says why above; without the network, name a mirror in PIP_INDEX_URL"
     cp "$REQUIREMENTS" "$venv/requirements.txt"

@@ -9,8 +9,9 @@ use figment::{Figment, Metadata, Profile, Provider, Source};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::catalogue::CatalogueSettings;
 use crate::journal::JournalSettings;
-use crate::serving::EngineSettings;
+use crate::serving::{EngineSettings, Fallback};
 use crate::session::SessionStoreSettings;
 
 /// The file that is read where `--config` names none.
@@ -30,6 +31,8 @@ pub struct Settings {
     pub models: ModelSettings,
     /// How models run.
     pub runtime: EngineSettings,
+    /// Items and users known by id.
+    pub catalogue: CatalogueSettings,
     /// The sessions.
     pub sessions: SessionStoreSettings,
     /// The journal.
@@ -73,14 +76,16 @@ pub struct ServerSettings {
     pub max_feedback_batch: usize,
     /// The most requests at once; one more is answered 429.
     pub max_concurrency: usize,
-    /// How long a request may take, in milliseconds.
+    /// How long a request may take at most, in milliseconds; a request may ask for less with `X-Request-Timeout-Ms`.
     pub request_timeout_ms: u64,
+    /// What is answered where the model does not answer in time: `none`, an error, or `caller_order`.
+    pub fallback: Fallback,
     /// How long requests in flight may take to end when the service stops, in seconds.
     pub drain_seconds: u64,
 }
 
 /// The policies.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ModelSettings {
     /// The folder that holds `<name>/<version>/`.
@@ -91,8 +96,10 @@ pub struct ModelSettings {
     pub others: Vec<String>,
     /// The default policy's version at start; the latest where absent.
     pub version: Option<u64>,
-    /// Items known by id: JSON lines of `{"id", "features"}`.
-    pub catalogue: Option<PathBuf>,
+    /// How often the folder is looked at for newer versions, in seconds; 0 is never.
+    pub watch_seconds: f64,
+    /// Where the routes are kept over restarts; `routes.json` in the journal's folder where absent.
+    pub routes: Option<PathBuf>,
 }
 
 impl Default for LogSettings {
@@ -111,6 +118,7 @@ impl Default for ServerSettings {
             max_feedback_batch: 1000,
             max_concurrency: 1024,
             request_timeout_ms: 5000,
+            fallback: Fallback::default(),
             drain_seconds: 30,
         }
     }
@@ -123,7 +131,8 @@ impl Default for ModelSettings {
             default: "open-bandit".to_owned(),
             others: Vec::new(),
             version: None,
-            catalogue: None,
+            watch_seconds: 2.0,
+            routes: None,
         }
     }
 }
@@ -277,6 +286,11 @@ impl Settings {
                 key: "server.request_timeout_ms",
                 value: "0".to_owned(),
                 allowed: "it must be at least 1",
+            }),
+            None if !(0.0..=86_400.0).contains(&self.models.watch_seconds) => Err(SettingsError::Range {
+                key: "models.watch_seconds",
+                value: self.models.watch_seconds.to_string(),
+                allowed: "allowed are 0 (never) to 86400",
             }),
             None => Ok(()),
         }

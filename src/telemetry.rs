@@ -12,6 +12,8 @@ use crate::settings::{LogFormat, LogSettings};
 const SECONDS: [f64; 14] = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
 /// Propensity buckets.
 const PROPENSITY: [f64; 9] = [1e-6, 1e-5, 1e-4, 1e-3, 0.01, 0.05, 0.1, 0.5, 1.0];
+/// Buckets of the time from a decision to its feedback, in seconds: a second to a day.
+const DELAY: [f64; 9] = [1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0, 86_400.0];
 /// Batch size buckets.
 const ROWS: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
 
@@ -42,6 +44,7 @@ pub fn start_logging(settings: &LogSettings) -> anyhow::Result<()> {
 pub fn start_metrics() -> anyhow::Result<PrometheusHandle> {
     let handle = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)?
+        .set_buckets_for_metric(Matcher::Full("slated_feedback_delay_seconds".to_owned()), &DELAY)?
         .set_buckets_for_metric(Matcher::Suffix("_propensity".to_owned()), &PROPENSITY)?
         .set_buckets_for_metric(Matcher::Suffix("_rows".to_owned()), &ROWS)?
         .install_recorder()
@@ -57,6 +60,18 @@ fn describe() {
     describe_histogram!("slated_model_batch_rows", "Rows in one run of a model");
     describe_histogram!("slated_slate_propensity", "Joint propensity of the slates shown");
     describe_counter!("slated_decisions_total", "Decisions answered, by policy and version");
+    describe_counter!("slated_deadlines_missed_total", "Requests whose time limit passed, by what the caller got");
+    describe_counter!("slated_requests_refused_total", "Requests answered 429, by what was full");
+    describe_gauge!("slated_model_queue_depth", "Queries that wait for a model, by policy");
+    describe_gauge!("slated_policy_share", "The share of a policy's requests that a version answers");
+    describe_counter!("slated_route_changes_total", "Changes of routes, by policy and action");
+    describe_counter!("slated_canary_rollbacks_total", "Canaries taken back by a guardrail, by policy");
+    describe_counter!("slated_shadow_failures_total", "Shadows that did not answer, by policy and version");
+    describe_gauge!("slated_reward_sum", "Rewards of a version's decisions, as feedback comes");
+    describe_histogram!("slated_feedback_delay_seconds", Unit::Seconds, "Time from a decision to its feedback");
+    describe_gauge!("slated_catalogue_entities", "Items and users in the catalogue");
+    describe_gauge!("slated_catalogue_version", "The catalogue's version");
+    describe_gauge!("slated_policy_device", "1 for the device that a policy's model runs on");
     describe_counter!("slated_feedback_total", "Feedback events answered, new or duplicate");
     describe_counter!("slated_policy_loads_total", "Attempts to load a policy, by outcome");
     describe_gauge!("slated_policy_version", "The live version of each policy");

@@ -93,6 +93,8 @@ fn help_has_examples_and_shells_complete() {
         &["config"],
         &["journal", "import"],
         &["policy", "inspect"],
+        &["policy", "promote"],
+        &["policy", "canary"],
         &["healthcheck"],
     ] {
         let help = must(folder.path(), &[command, &["--help"]].concat());

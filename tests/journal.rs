@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::{Workplace, request};
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use slated_contract::event::{Decision, Event, Feedback, SegmentReader, segments};
@@ -170,4 +172,28 @@ async fn importing_twice_changes_nothing_and_every_row_is_counted() {
     }
     let nothing = common::slated(place.path(), &["journal", "import", "open-bandit", "models"]);
     assert_eq!(nothing.status.code(), Some(3));
+}
+
+/// Rewrites a segment as version 1 of the schema had it: without the columns that came later.
+fn to_version_1(path: &std::path::Path) {
+    let reader = ParquetRecordBatchReaderBuilder::try_new(std::fs::File::open(path).unwrap()).unwrap().build().unwrap();
+    let columns: Vec<usize> = (0..17).collect();
+    let batches: Vec<_> = reader.map(|batch| batch.unwrap().project(&columns).unwrap()).collect();
+    assert_eq!(batches[0].schema().fields().last().unwrap().name(), "propensity_draws");
+    let mut writer = ArrowWriter::try_new(std::fs::File::create(path).unwrap(), batches[0].schema(), None).unwrap();
+    batches.iter().for_each(|batch| writer.write(batch).unwrap());
+    writer.close().unwrap();
+}
+
+#[tokio::test]
+async fn segments_of_an_older_schema_train_beside_newer_ones() {
+    let place = Workplace::new();
+    let old = segments::<Decision>(&place.path().join("journal")).unwrap();
+    old.iter().flat_map(|date| &date.files).for_each(|path| to_version_1(path));
+    let service = place.serve(&[]);
+    service.ok("/recommend", &request("newer")).await;
+    service.stop();
+    place.must(&["train", "--policy", "both", "--algorithm", "linucb", "--interaction", "additive"]);
+    let manifest: Value = serde_json::from_str(&place.must(&["policy", "inspect", "both"])).unwrap();
+    assert_eq!(manifest["training"]["decisions"], 521);
 }

@@ -1,15 +1,17 @@
 //! `GET /decisions/{id}`.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, State};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use slated_contract::event::Decision;
 use slated_contract::feature::Features;
 use utoipa::ToSchema;
 
-use super::recommend::RecommendResponse;
+use super::recommend::{AnswerQuery, RecommendResponse};
 use super::{App, Problem};
+use crate::serving::explain;
 
 /// A decision as it was recorded.
 #[derive(Debug, Serialize, ToSchema)]
@@ -44,6 +46,34 @@ pub struct DecisionView {
     pub session: Features,
     /// What the slate was chosen from.
     pub candidates: Vec<CandidateView>,
+    /// The request of several slots that this was one of.
+    pub page_id: Option<String>,
+    /// The pinned items and business constraints that it was drawn under.
+    #[schema(value_type = Option<Object>)]
+    pub rules: Option<serde_json::Value>,
+    /// The caller's own order; empty where it is that of the candidates.
+    pub baseline: Vec<String>,
+    /// The version of the catalogue that lent features.
+    pub catalogue_version: Option<i64>,
+    /// Slates that were computed and not shown.
+    pub alternatives: Vec<AlternativeView>,
+}
+
+/// A slate that was computed and not shown.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct AlternativeView {
+    /// The policy.
+    pub policy: String,
+    /// Its version.
+    pub policy_version: i64,
+    /// The slate, by item id.
+    pub slate: Vec<String>,
+    /// Its probability under this policy.
+    pub propensity: f64,
+    /// The probability under this policy of what was shown; absent where it cannot be computed.
+    pub shown_propensity: Option<f64>,
+    /// The share of positions at which the two slates hold the same item.
+    pub agreement: f64,
 }
 
 /// A candidate as it was recorded.
@@ -63,21 +93,37 @@ pub struct CandidateView {
     get,
     path = "/decisions/{id}",
     tag = "journal",
-    params(("id" = String, Path, description = "The decision's id")),
+    params(AnswerQuery, ("id" = String, Path, description = "The decision's id")),
     responses(
         (status = 200, description = "The decision as it was recorded", body = DecisionView),
+        (status = 400, description = "The query is not valid", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "The journal has no such decision", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "It cannot be explained, and why", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The journal cannot be read now", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub async fn decision(State(app): State<App>, Path(id): Path<String>) -> Result<Json<DecisionView>, Problem> {
+pub async fn decision(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    answer: Result<Query<AnswerQuery>, QueryRejection>,
+) -> Result<Json<DecisionView>, Problem> {
+    let Query(answer) = answer.map_err(|rejection| Problem::malformed(rejection.body_text()))?;
     let journal = app.journal.clone();
     let wanted = id.clone();
     let decision =
         tokio::task::spawn_blocking(move || journal.decision(&wanted)).await.map_err(Problem::internal)??;
     let decision =
         decision.ok_or_else(|| Problem::not_found(format!("the journal of this service has no decision `{id}`")))?;
-    Ok(Json(DecisionView::from(decision)))
+    let explanation = if answer.explain {
+        let (name, version) = (decision.policy.as_str(), decision.policy_version.cast_unsigned());
+        let chosen = app.registry.choose(Some(name), Some(version), "")?;
+        Some(explain(&chosen.policy, &decision, Vec::new()).await?)
+    } else {
+        None
+    };
+    let mut view = DecisionView::from(decision);
+    view.response.explanation = explanation;
+    Ok(Json(view))
 }
 
 impl From<Decision> for DecisionView {
@@ -101,6 +147,22 @@ impl From<Decision> for DecisionView {
                     id: candidate.item,
                     features: candidate.features,
                     score: candidate.score,
+                })
+                .collect(),
+            page_id: decision.page_id,
+            rules: decision.rules.and_then(|text| serde_json::from_str(&text).ok()),
+            baseline: decision.baseline,
+            catalogue_version: decision.catalogue_version,
+            alternatives: decision
+                .alternatives
+                .into_iter()
+                .map(|alternative| AlternativeView {
+                    policy: alternative.policy,
+                    policy_version: alternative.policy_version,
+                    slate: alternative.slate,
+                    propensity: alternative.propensity,
+                    shown_propensity: alternative.shown_propensity,
+                    agreement: alternative.agreement,
                 })
                 .collect(),
         }

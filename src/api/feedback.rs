@@ -143,7 +143,7 @@ pub async fn feedback(
         let label = if *outcome == Appended::New { "new" } else { "duplicate" };
         metrics::counter!("slated_feedback_total", "outcome" => label).increment(1);
         if *outcome == Appended::New {
-            app.sessions.respond(event);
+            app.recommender.responded(event);
         }
     }
     let accepted = outcomes.iter().filter(|outcome| **outcome == Appended::New).count();

@@ -2,6 +2,8 @@
 
 mod admin;
 mod body;
+mod catalogue;
+mod deadline;
 mod decisions;
 mod feedback;
 mod health;
@@ -10,8 +12,12 @@ mod policies;
 mod problem;
 mod recommend;
 mod router;
+mod routes;
 mod server;
+mod slots;
+mod trace;
 
+pub use feedback::FeedbackResponse;
 pub use problem::{Problem, ProblemField};
 pub use recommend::{CandidateRequest, RecommendRequest, RecommendResponse};
 pub use router::{openapi_yaml, router};
@@ -21,9 +27,10 @@ use std::sync::Arc;
 
 use metrics_exporter_prometheus::PrometheusHandle;
 
+use crate::catalogue::Catalogue;
 use crate::journal::Journal;
+use crate::serving::traffic::Traffic;
 use crate::serving::{Recommender, Registry};
-use crate::session::SessionStore;
 use crate::settings::ServerSettings;
 
 /// What the handlers share.
@@ -33,8 +40,10 @@ pub struct App {
     pub registry: Arc<Registry>,
     /// Decides slates with them.
     pub recommender: Arc<Recommender>,
-    /// The sessions.
-    pub sessions: Arc<SessionStore>,
+    /// Changes their routes.
+    pub traffic: Arc<Traffic>,
+    /// Items and users known by id.
+    pub catalogue: Arc<Catalogue>,
     /// Where everything is kept.
     pub journal: Journal,
     /// The limits.

@@ -1,14 +1,13 @@
 //! `GET /policies` and the loading of versions.
 
-use std::sync::Arc;
-
 use axum::Json;
 use axum::extract::{Path, State};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{App, Problem};
-use crate::serving::{PolicyStatus, RegistryError};
+use crate::serving::PolicyStatus;
+use crate::serving::traffic::{Action, Reason};
 
 /// The policies of this service.
 #[derive(Debug, Serialize, ToSchema)]
@@ -48,6 +47,7 @@ pub async fn policies(State(app): State<App>) -> Json<PolicyList> {
     responses(
         (status = 200, description = "The version is live", body = LoadedVersion),
         (status = 400, description = "The version is no number", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "No such policy is live", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "The version was refused; what was live still is", body = Problem, content_type = "application/problem+json"),
     )
 )]
@@ -57,13 +57,7 @@ pub async fn load(
 ) -> Result<Json<LoadedVersion>, Problem> {
     let version: u64 =
         version.parse().map_err(|_| Problem::malformed(format!("version `{version}` is not a number")))?;
-    let registry = Arc::clone(&app.registry);
-    let wanted = name.clone();
-    let loaded =
-        tokio::task::spawn_blocking(move || registry.load(&wanted, Some(version))).await.map_err(Problem::internal)?;
-    match loaded {
-        Ok(policy) => Ok(Json(LoadedVersion { name, version: policy.manifest.version })),
-        Err(RegistryError::Load(error)) => Err(Problem::invalid("version", format!("was refused: {error}"))),
-        Err(error @ RegistryError::Unknown { .. }) => Err(Problem::not_found(error.to_string())),
-    }
+    let reason = Reason { by: "admin API".to_owned(), why: "load".to_owned() };
+    app.traffic.change(&name, Action::Promote { version }, reason).await?;
+    Ok(Json(LoadedVersion { name, version }))
 }

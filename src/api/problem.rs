@@ -7,8 +7,10 @@ use slated_contract::event::IdentifierError;
 use slated_contract::feature::EncodeError;
 use utoipa::ToSchema;
 
+use crate::catalogue::CatalogueError;
 use crate::journal::JournalError;
-use crate::serving::{EngineError, RecommendError, RegistryError};
+use crate::serving::traffic::TrafficError;
+use crate::serving::{EngineError, ExplainError, RecommendError, RegistryError};
 
 /// A problem, as `application/problem+json`.
 #[derive(Debug, Serialize, ToSchema)]
@@ -101,8 +103,9 @@ impl Problem {
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "The body must be JSON", detail)
     }
 
-    /// 429: more is asked for than can be served now.
-    pub fn busy(detail: impl Into<String>) -> Self {
+    /// 429: more is asked for than can be served now; `reason` says to the metrics what was full.
+    pub fn busy(reason: &'static str, detail: impl Into<String>) -> Self {
+        metrics::counter!("slated_requests_refused_total", "reason" => reason).increment(1);
         let mut problem = Self::new(StatusCode::TOO_MANY_REQUESTS, "busy", "Too many requests at once", detail);
         problem.retry_after_seconds = Some(1);
         problem
@@ -132,6 +135,18 @@ impl Problem {
         Self::invalid(field, error.to_string())
     }
 
+    /// The same problem, of a part of the request.
+    #[must_use]
+    pub fn within(mut self, part: &str) -> Self {
+        for error in &mut self.errors {
+            error.field = format!("{part}.{}", error.field);
+        }
+        if !self.errors.is_empty() {
+            self.detail = format!("{part}: {}", self.detail);
+        }
+        self
+    }
+
     fn feature(prefix: &str, error: &EncodeError) -> Self {
         Self::invalid(format!("{prefix}.{}", error.feature), error.kind.to_string())
     }
@@ -153,8 +168,7 @@ impl From<RecommendError> for Problem {
     fn from(error: RecommendError) -> Self {
         let detail = error.to_string();
         match error {
-            RecommendError::Registry(RegistryError::Unknown { .. }) => Self::not_found(detail),
-            RecommendError::Registry(RegistryError::Load(_)) => Self::unavailable(detail),
+            RecommendError::Registry(error) => error.into(),
             RecommendError::State(error) => Self::feature(&error.group.to_string(), &error),
             RecommendError::Candidate { index, source, .. } => {
                 Self::feature(&format!("candidates[{index}].features"), &source)
@@ -164,9 +178,53 @@ impl From<RecommendError> for Problem {
             }
             RecommendError::TooManyCandidates { .. } => Self::invalid("candidates", detail),
             RecommendError::Size { .. } => Self::invalid("slate_size", detail),
-            RecommendError::Engine(EngineError::Busy(_)) => Self::busy(detail),
+            RecommendError::Baseline { index, .. } => Self::invalid(format!("baseline[{index}]"), detail),
+            RecommendError::Rule(error) => Self::invalid(error.field, error.reason),
+            RecommendError::Cut(_) => Self::internal(detail),
+            RecommendError::Late => Self::unavailable(detail),
+            RecommendError::Engine(EngineError::Busy(_)) => Self::busy("model_queue", detail),
             RecommendError::Engine(EngineError::Stopped) => Self::unavailable(detail),
             RecommendError::Engine(EngineError::Failed(_)) | RecommendError::Draw(_) => Self::internal(detail),
+        }
+    }
+}
+
+impl From<RegistryError> for Problem {
+    fn from(error: RegistryError) -> Self {
+        let detail = error.to_string();
+        match error {
+            RegistryError::Unknown { .. } | RegistryError::NotLoaded { .. } => Self::not_found(detail),
+            RegistryError::Load(_) => Self::invalid("version", format!("was refused: {detail}")),
+            RegistryError::Route(_) => Self::invalid("action", detail),
+        }
+    }
+}
+
+impl From<TrafficError> for Problem {
+    fn from(error: TrafficError) -> Self {
+        match error {
+            TrafficError::Registry(error) => error.into(),
+            TrafficError::Journal(error) => error.into(),
+            TrafficError::File { .. } | TrafficError::Cut(_) => Self::internal(error),
+        }
+    }
+}
+
+impl From<CatalogueError> for Problem {
+    fn from(error: CatalogueError) -> Self {
+        tracing::error!(%error, "the catalogue cannot be written");
+        Self::unavailable(
+            "the catalogue cannot keep this change now, so nothing was changed; the log of the service says why",
+        )
+    }
+}
+
+impl From<ExplainError> for Problem {
+    fn from(error: ExplainError) -> Self {
+        match error {
+            ExplainError::Engine(EngineError::Busy(_)) => Self::busy("model_queue", error.to_string()),
+            ExplainError::Engine(_) => Self::internal(error),
+            _ => Self::conflict(error.to_string()),
         }
     }
 }
@@ -174,7 +232,7 @@ impl From<RecommendError> for Problem {
 impl From<JournalError> for Problem {
     fn from(error: JournalError) -> Self {
         match error {
-            JournalError::Busy { .. } => Self::busy(error.to_string()),
+            JournalError::Busy { .. } => Self::busy("journal_queue", error.to_string()),
             _ => {
                 tracing::error!(%error, "journal failed");
                 Self::unavailable(

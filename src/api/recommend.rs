@@ -2,20 +2,23 @@
 
 use std::fmt;
 
-use axum::Json;
-use axum::extract::State;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use axum::{Extension, Json};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
-use slated_contract::event::{Decision, check_identifier};
+use slated_contract::event::{Candidate, Decision, Mode, check_identifier};
 use slated_contract::feature::Features;
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::body::JsonBody;
+use super::deadline::{Deadline, missed};
 use super::{App, Problem};
+use crate::catalogue::Filter;
 use crate::journal::Appended;
-use crate::serving::Ask;
+use crate::serving::{Ask, Explanation, Pick, Pin, RecommendError, Rule, Rules, explain};
 
 /// What to recommend, to whom, out of what.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
@@ -50,15 +53,41 @@ pub struct RecommendRequest {
     #[schema(value_type = Option<Object>)]
     #[serde(default)]
     pub session: Option<Features>,
-    /// What the slate is chosen from.
-    #[schema(min_items = 1)]
+    /// The version that must answer, whatever the policy's route says: for tests. It must be loaded.
+    #[serde(default)]
+    pub policy_version: Option<u64>,
+    /// What the slate is chosen from; this or `filter`.
+    #[serde(default)]
     pub candidates: Vec<CandidateRequest>,
+    /// What the slate is chosen from, by what the items of the catalogue are.
+    #[serde(default)]
+    pub filter: Option<Filter>,
     /// How many items to show.
     #[schema(minimum = 1, example = 3)]
     pub slate_size: usize,
     /// Ids of items that must not be shown.
     #[serde(default)]
     pub exclude: Vec<String>,
+    /// The caller's own order of the candidates, best first, by id; the order of `candidates` where absent. What it
+    /// leaves out comes last. It is shown where the policy does not answer in time, if the service is set so.
+    #[serde(default)]
+    pub baseline: Vec<String>,
+    /// Items that stand at given positions whatever the policy says.
+    #[serde(default)]
+    pub pinned: Vec<Pin>,
+    /// Business constraints, kept as the slate is drawn, so that its propensities are those of what is shown.
+    #[serde(default)]
+    pub rules: Vec<Rule>,
+}
+
+/// How to answer.
+#[derive(Debug, Clone, Copy, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct AnswerQuery {
+    /// Whether to say why: encoded state, what moved the scores, what exploration changed.
+    #[serde(default)]
+    pub explain: bool,
 }
 
 /// A candidate: an id that the service's catalogue knows, or an id with features.
@@ -132,6 +161,23 @@ pub struct RecommendResponse {
     /// How many posterior draws the propensities are estimated from; absent where they are exact.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub propensity_draws: Option<i32>,
+    /// How the slate came about: `policy`; `apprentice` or `fallback`, the caller's own order, because the
+    /// policy is an apprentice or was late.
+    #[schema(value_type = String, example = "policy")]
+    pub mode: Mode,
+    /// Why no evaluation may weigh by these propensities; absent where it may.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_evaluable: Option<String>,
+    /// How many simulated prefixes the marginal propensities are estimated from; absent where they are as exact as the
+    /// others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub marginal_draws: Option<i32>,
+    /// The slot, in a request of several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slot: Option<String>,
+    /// Why, where the request asks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub explanation: Option<Explanation>,
 }
 
 /// One item of the slate.
@@ -161,6 +207,7 @@ pub struct SlateItem {
     post,
     path = "/recommend",
     tag = "recommend",
+    params(AnswerQuery, ("X-Request-Timeout-Ms" = Option<u64>, Header, description = "How long the request may take, in milliseconds; at most the service's own limit")),
     request_body = RecommendRequest,
     responses(
         (status = 200, description = "The slate", body = RecommendResponse),
@@ -171,37 +218,66 @@ pub struct SlateItem {
         (status = 415, description = "The body is not declared as JSON", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "A field's value is not acceptable", body = Problem, content_type = "application/problem+json"),
         (status = 429, description = "Too many requests at once", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The journal or the model cannot answer now", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The journal or the model cannot answer now, or not in time", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub async fn recommend(
     State(app): State<App>,
+    Extension(deadline): Extension<Deadline>,
+    answer: Result<Query<AnswerQuery>, QueryRejection>,
     JsonBody(request): JsonBody<RecommendRequest>,
 ) -> Result<Json<RecommendResponse>, Problem> {
-    let ask = check(request, &app)?;
-    let pick = app.recommender.recommend(ask).await?;
+    let Query(answer) = answer.map_err(|rejection| Problem::malformed(rejection.body_text()))?;
+    let ask = check(request, &app, deadline)?;
+    let pick = decide(&app, ask).await?;
     if app.journal.append_decision(&pick.decision).await? == Appended::Duplicate {
         return repeated(&app, pick.decision).await;
     }
-    app.recommender.shown(&pick);
+    show(&app, &pick);
+    let mut response = RecommendResponse::from(&pick.decision);
+    if answer.explain {
+        response.explanation = Some(explain(&pick.policy, &pick.decision, pick.history).await?);
+    }
+    Ok(Json(response))
+}
+
+/// Decides; a model that was late is counted.
+pub async fn decide(app: &App, ask: Ask) -> Result<Pick, Problem> {
+    let decided = app.recommender.recommend(ask).await;
+    if matches!(decided, Err(RecommendError::Late)) {
+        missed("refused");
+    }
+    Ok(decided?)
+}
+
+/// Tells the sessions and the metrics of a decision that is in the journal.
+pub fn show(app: &App, pick: &Pick) {
+    app.recommender.shown(pick);
     let decision = &pick.decision;
     let version = decision.policy_version.to_string();
     metrics::counter!("slated_decisions_total", "policy" => decision.policy.clone(), "version" => version).increment(1);
-    metrics::histogram!("slated_slate_propensity", "policy" => decision.policy.clone()).record(decision.propensity);
-    Ok(Json(RecommendResponse::from(decision)))
+    if decision.mode == Mode::Fallback {
+        missed("fallback");
+    } else {
+        metrics::histogram!("slated_slate_propensity", "policy" => decision.policy.clone()).record(decision.propensity);
+    }
 }
 
 /// Answers a repeated event id with what was recorded for it, if it was the same request.
-async fn repeated(app: &App, again: Decision) -> Result<Json<RecommendResponse>, Problem> {
+pub async fn repeated(app: &App, again: Decision) -> Result<Json<RecommendResponse>, Problem> {
     let journal = app.journal.clone();
     let id = again.decision_id.clone();
     let recorded = tokio::task::spawn_blocking(move || journal.decision(&id)).await.map_err(Problem::internal)??;
     let recorded = recorded.ok_or_else(|| Problem::internal("a duplicate decision is not in the journal"))?;
+    // A catalogue that changed meanwhile lends other features to the same request.
+    let lent_alike = recorded.catalogue_version == again.catalogue_version;
     let items = |decision: &Decision| {
-        decision.candidates.iter().map(|c| (c.item.clone(), c.features.clone())).collect::<Vec<_>>()
+        let item = |c: &Candidate| (c.item.clone(), lent_alike.then(|| c.features.clone()));
+        decision.candidates.iter().map(item).collect::<Vec<_>>()
     };
-    let same = (&recorded.user_id, &recorded.session_id, &recorded.user, &recorded.context)
-        == (&again.user_id, &again.session_id, &again.user, &again.context)
+    let same = (&recorded.user_id, &recorded.session_id, &recorded.context, &recorded.rules)
+        == (&again.user_id, &again.session_id, &again.context, &again.rules)
+        && (recorded.user == again.user || !lent_alike)
         && recorded.slate.len() == again.slate.len()
         && items(&recorded) == items(&again);
     if same {
@@ -211,10 +287,12 @@ async fn repeated(app: &App, again: Decision) -> Result<Json<RecommendResponse>,
     }
 }
 
-fn check(request: RecommendRequest, app: &App) -> Result<Ask, Problem> {
+pub fn check(request: RecommendRequest, app: &App, deadline: Deadline) -> Result<Ask, Problem> {
     let limits = &app.settings;
-    if request.candidates.is_empty() {
-        return Err(Problem::invalid("candidates", "must not be empty"));
+    match (&request.filter, request.candidates.is_empty()) {
+        (None, true) => return Err(Problem::invalid("candidates", "must not be empty, or give a `filter`")),
+        (Some(_), false) => return Err(Problem::invalid("filter", "cannot go with `candidates`; give one of them")),
+        _ => {}
     }
     if request.candidates.len() > limits.max_candidates {
         let detail = format!("has {} entries, at most {} are allowed", request.candidates.len(), limits.max_candidates);
@@ -243,14 +321,20 @@ fn check(request: RecommendRequest, app: &App) -> Result<Ask, Problem> {
     Ok(Ask {
         decision_id: request.event_id.unwrap_or_else(|| Uuid::now_v7().to_string()),
         policy: request.policy,
+        policy_version: request.policy_version,
+        slot: None,
         user_id: request.user_id,
         session_id: request.session_id,
         user: request.user,
         context: request.context,
         session: request.session,
         candidates,
+        filter: request.filter,
         exclude: request.exclude,
+        baseline: request.baseline,
+        rules: Rules { pinned: request.pinned, rules: request.rules },
         size: request.slate_size,
+        deadline: Some(deadline.model),
     })
 }
 
@@ -274,6 +358,11 @@ impl From<&Decision> for RecommendResponse {
                 .collect(),
             propensity: decision.propensity,
             propensity_draws: decision.propensity_draws,
+            mode: decision.mode,
+            not_evaluable: decision.not_evaluable.clone(),
+            marginal_draws: decision.marginal_draws,
+            slot: decision.slot.clone(),
+            explanation: None,
         }
     }
 }

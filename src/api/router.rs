@@ -1,17 +1,14 @@
 //! The whole HTTP interface.
 
-use std::time::Duration;
-
 use axum::error_handling::HandleErrorLayer;
 use axum::extract::DefaultBodyLimit;
-use axum::http::{HeaderName, Method, Uri, header};
+use axum::http::{Method, Uri, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{BoxError, Router, middleware};
 use tower::ServiceBuilder;
 use tower::limit::GlobalConcurrencyLimitLayer;
 use tower::load_shed::LoadShedLayer;
-use tower::timeout::TimeoutLayer;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
 use tower_http::trace::TraceLayer;
@@ -19,7 +16,10 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::{App, Problem, admin, decisions, feedback, health, metrics, policies, recommend};
+use super::{
+    App, Problem, admin, catalogue, deadline, decisions, feedback, health, metrics, policies, recommend,
+    routes as policy_routes, slots, trace,
+};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -32,6 +32,7 @@ use super::{App, Problem, admin, decisions, feedback, health, metrics, policies,
     tags(
         (name = "recommend", description = "What applications call"),
         (name = "policies", description = "Which policies are live"),
+        (name = "catalogue", description = "Items and users known by id"),
         (name = "journal", description = "What was recorded"),
         (name = "operations", description = "Health and metrics"),
     )
@@ -42,9 +43,15 @@ struct Description;
 fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::with_openapi(Description::openapi())
         .routes(routes!(recommend::recommend))
+        .routes(routes!(slots::recommend))
         .routes(routes!(feedback::feedback))
         .routes(routes!(policies::policies))
         .routes(routes!(policies::load))
+        .routes(routes!(policy_routes::change))
+        .routes(routes!(catalogue::item, catalogue::put_item, catalogue::delete_item))
+        .routes(routes!(catalogue::change_items))
+        .routes(routes!(catalogue::user, catalogue::put_user, catalogue::delete_user))
+        .routes(routes!(catalogue::change_users))
         .routes(routes!(decisions::decision))
         .routes(routes!(admin::seal))
 }
@@ -77,7 +84,7 @@ pub fn router(app: App) -> Router {
                 .layer(HandleErrorLayer::new(refused))
                 .layer(LoadShedLayer::new())
                 .layer(GlobalConcurrencyLimitLayer::new(settings.max_concurrency))
-                .layer(TimeoutLayer::new(Duration::from_millis(settings.request_timeout_ms))),
+                .layer(middleware::from_fn_with_state(app.clone(), deadline::keep)),
         )
         .layer(DefaultBodyLimit::max(settings.max_body_bytes))
         .merge(unlimited)
@@ -91,21 +98,18 @@ pub fn router(app: App) -> Router {
         .layer(middleware::from_fn(metrics::measure))
         .layer(
             ServiceBuilder::new()
-                .layer(SetRequestIdLayer::new(REQUEST_ID, MakeRequestUuid))
+                .layer(SetRequestIdLayer::new(trace::REQUEST_ID, MakeRequestUuid))
+                .layer(middleware::from_fn(trace::follow))
                 .layer(TraceLayer::new_for_http())
-                .layer(PropagateRequestIdLayer::new(REQUEST_ID))
+                .layer(PropagateRequestIdLayer::new(trace::REQUEST_ID))
                 .layer(CatchPanicLayer::custom(|_| Problem::internal("a handler panicked").into_response())),
         )
         .with_state(app)
 }
 
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-
 async fn refused(error: BoxError) -> Problem {
     if error.is::<tower::load_shed::error::Overloaded>() {
-        Problem::busy("the service answers as many requests as it may (`server.max_concurrency`)")
-    } else if error.is::<tower::timeout::error::Elapsed>() {
-        Problem::unavailable("the request took too long (`server.request_timeout_ms`)")
+        Problem::busy("concurrency", "the service answers as many requests as it may (`server.max_concurrency`)")
     } else {
         Problem::internal(error)
     }

@@ -196,12 +196,17 @@ fn report(args: &EvaluateArgs, gathered: &Gathered, verdict: &Verdict) -> anyhow
             "passed": verdict.passed(),
             "verdict": verdict,
             "dataset": gathered.summary,
+            "excluded": gathered.excluded,
             "data_digest": gathered.digest,
             "replay": gathered.replay,
         });
         println!("{value:#}");
     } else {
-        println!("{}\n\n{verdict}", gathered.summary);
+        println!("{}", gathered.summary);
+        for (why, count) in &gathered.excluded {
+            println!("left out             {count:>10}  {why}");
+        }
+        println!("\n{verdict}");
     }
     eprintln!("wrote {}", args.html.display());
     Ok(())
@@ -264,7 +269,7 @@ fn learned_until(
 
 /// The verdict's figures as the manifest keeps them, the deciding one first.
 fn evaluations(verdict: &Verdict, digest: &str) -> Vec<Evaluation> {
-    let logged = verdict.logged.estimate().map_or(0.0, |estimate| estimate.value);
+    let logged = verdict.logged.estimate().map(|estimate| estimate.value);
     let improvement = |figure: &Figure| {
         let estimate = figure.estimate()?;
         Some(Comparison {
@@ -283,10 +288,10 @@ fn evaluations(verdict: &Verdict, digest: &str) -> Vec<Evaluation> {
         confidence: estimate.interval.confidence,
         interval: verdict.settings.interval.method.name().to_owned(),
         rounds: verdict.rows as u64,
-        effective_sample_size: verdict.diagnostics.weights.effective_sample_size,
+        effective_sample_size: Some(verdict.diagnostics.weights.effective_sample_size),
         baseline: logged,
         against: improvement(&row.improvement),
-        data_digest: digest.to_owned(),
+        data_digest: Some(digest.to_owned()),
     })
     .collect()
 }

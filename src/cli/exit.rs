@@ -3,15 +3,20 @@
 use std::process::ExitCode;
 
 use slated_contract::policy::BundleError;
+use slated_trainer::env::EnvironmentError;
+use slated_trainer::online::OnlineError;
 use slated_trainer::ope::OpeError;
+use slated_trainer::rollout::RolloutError;
 use slated_trainer::train::TrainError;
+use slated_trainer::tune::{LogError, TuneError};
 
 use crate::api::ServeError;
 use crate::catalogue::CatalogueError;
 use crate::evaluation::EvidenceError;
 use crate::journal::import::ImportError;
 use crate::journal::verify::VerifyError;
-use crate::serving::LoadError;
+use crate::serving::traffic::TrafficError;
+use crate::serving::{LoadError, RegistryError};
 use crate::settings::SettingsError;
 
 /// What `--help` says of them.
@@ -35,6 +40,11 @@ pub struct Interrupted(pub String);
 #[error("{0}")]
 pub struct Refused(pub String);
 
+/// Input that a command cannot use.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct BadInput(pub String);
+
 /// Something outside slated that a command needs is not there.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -52,12 +62,20 @@ fn code_of(error: &anyhow::Error) -> u8 {
         cause.is::<SettingsError>()
             || cause.is::<BundleError>()
             || cause.is::<LoadError>()
+            || cause.is::<RegistryError>()
             || cause.is::<CatalogueError>()
+            || cause.is::<TrafficError>()
             || cause.is::<ImportError>()
             || cause.is::<TrainError>()
             || cause.is::<VerifyError>()
             || cause.is::<EvidenceError>()
             || cause.is::<OpeError>()
+            || cause.downcast_ref::<OnlineError>().is_some_and(OnlineError::is_input)
+            || cause.is::<EnvironmentError>()
+            || matches!(cause.downcast_ref(), Some(RolloutError::Environment(_) | RolloutError::Lane(_)))
+            || cause.is::<BadInput>()
+            || cause.downcast_ref::<TuneError>().is_some_and(TuneError::is_input)
+            || matches!(cause.downcast_ref(), Some(LogError::Other(_)))
             || cause.is::<toml::de::Error>()
     };
     let mut code = 1;

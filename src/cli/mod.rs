@@ -10,8 +10,11 @@ mod journal;
 mod openapi;
 mod policy;
 mod progress;
+mod route;
 mod serve;
+mod simulate;
 mod train;
+mod tune;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -50,6 +53,8 @@ enum Command {
     Serve(serve::ServeArgs),
     Train(train::TrainArgs),
     Evaluate(evaluate::EvaluateArgs),
+    Simulate(simulate::SimulateArgs),
+    Tune(tune::TuneArgs),
     #[command(subcommand)]
     Journal(journal::JournalCommand),
     Demo(demo::DemoArgs),
@@ -86,6 +91,8 @@ pub fn main() -> ExitCode {
         Command::Serve(args) => serve::run(&global, &args),
         Command::Train(args) => train::run(&global, &args),
         Command::Evaluate(args) => evaluate::run(&global, &args),
+        Command::Simulate(args) => simulate::run(&global, &args),
+        Command::Tune(args) => tune::run(&global, &args),
         Command::Journal(command) => journal::run(&global, &command),
         Command::Demo(args) => demo::run(&global, &args),
         Command::Policy(command) => policy::run(&global, &command),

@@ -6,11 +6,11 @@ use anyhow::Context;
 use clap::{Args, Subcommand};
 use slated_contract::policy::{self, Bundle};
 
-use super::Global;
+use super::{Global, route};
 use crate::serving::LoadedPolicy;
 use crate::settings::Flag;
 
-/// Look at policy bundles.
+/// Look at policy bundles, and say which versions of a running service answer.
 #[derive(Debug, Subcommand)]
 pub enum PolicyCommand {
     /// List the policies of a folder, and every version of each.
@@ -19,6 +19,18 @@ pub enum PolicyCommand {
     Inspect(InspectArgs),
     /// Print the JSON Schema of `policy.json`.
     Schema,
+    /// Let one version answer every request of a running service.
+    Promote(route::PromoteArgs),
+    /// Go back to the route before the last change, at once.
+    Rollback(route::RollbackArgs),
+    /// Let versions share the requests; a user stays with one.
+    Split(route::SplitArgs),
+    /// Give a version a share on trial, and take it back by itself where it breaks a guardrail.
+    Canary(route::CanaryArgs),
+    /// Compute and journal versions beside what is shown.
+    Shadow(route::ShadowArgs),
+    /// Show the caller's own order, and journal the policy's choice beside it.
+    Apprentice(route::ApprenticeArgs),
 }
 
 /// Where the bundles are.
@@ -56,6 +68,12 @@ pub fn run(global: &Global, command: &PolicyCommand) -> anyhow::Result<()> {
             println!("{:#}", policy::json_schema());
             Ok(())
         }
+        PolicyCommand::Promote(args) => route::promote(global, args),
+        PolicyCommand::Rollback(args) => route::rollback(global, args),
+        PolicyCommand::Split(args) => route::split(global, args),
+        PolicyCommand::Canary(args) => route::canary(global, args),
+        PolicyCommand::Shadow(args) => route::shadow(global, args),
+        PolicyCommand::Apprentice(args) => route::apprentice(global, args),
     }
 }
 

@@ -1,5 +1,6 @@
 //! `slated serve`.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,7 +14,8 @@ use super::Global;
 use crate::api::{self, App};
 use crate::catalogue::Catalogue;
 use crate::journal::Journal;
-use crate::serving::{Recommender, Registry};
+use crate::serving::traffic::{self, Traffic};
+use crate::serving::{Device, Recommender, Registry, RouteState};
 use crate::session::SessionStore;
 use crate::settings::{Flag, Settings};
 use crate::telemetry;
@@ -42,9 +44,15 @@ pub struct ServeArgs {
     /// Folder of the journal.
     #[arg(long, value_name = "DIR")]
     journal: Option<PathBuf>,
-    /// Items known by id: JSON lines of `{"id", "features"}`.
+    /// Items known by id: CSV, JSON lines or Parquet.
     #[arg(long, value_name = "FILE")]
     catalogue: Option<PathBuf>,
+    /// Users known by id, likewise.
+    #[arg(long, value_name = "FILE")]
+    users: Option<PathBuf>,
+    /// What models run on: cpu, cuda, cuda:N, or auto, which takes a GPU where there is one.
+    #[arg(long, value_name = "DEVICE")]
+    device: Option<Device>,
     /// Seed of every random choice of the service.
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
@@ -52,14 +60,16 @@ pub struct ServeArgs {
 
 impl ServeArgs {
     /// What these flags set.
-    pub fn flags(&self) -> [Option<Flag>; 7] {
+    pub fn flags(&self) -> [Option<Flag>; 9] {
         [
             Flag::given("server.listen", self.listen.as_ref()),
             Flag::given("models.folder", self.models.as_ref()),
             Flag::given("models.default", self.policy.as_ref()),
             Flag::given("models.version", self.policy_version.as_ref()),
             Flag::given("journal.folder", self.journal.as_ref()),
-            Flag::given("models.catalogue", self.catalogue.as_ref()),
+            Flag::given("catalogue.items", self.catalogue.as_ref()),
+            Flag::given("catalogue.users", self.users.as_ref()),
+            Flag::given("runtime.device", self.device.as_ref()),
             Flag::given("seed", self.seed.as_ref()),
         ]
     }
@@ -76,18 +86,29 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let metrics = telemetry::start_metrics()?;
     let seed = settings.seed.unwrap_or_else(|| rand::rng().random());
     tracing::info!(seed, "every random choice of this run derives from this seed");
-    let catalogue = match &settings.models.catalogue {
-        Some(path) => Catalogue::read(path)?,
-        None => Catalogue::default(),
-    };
-    let registry = load_policies(&settings)?;
+    let catalogue = Arc::new(Catalogue::open(&settings.catalogue)?);
+    let routes = settings.models.routes.clone().unwrap_or_else(|| settings.journal.folder.join("routes.json"));
+    let registry = load_policies(&settings, &traffic::saved(&routes)?)?;
     let journal = Journal::open(&settings.journal)?;
+    let traffic = Arc::new(Traffic::new(Arc::clone(&registry), journal.clone(), routes));
     let sessions = Arc::new(SessionStore::new(&settings.sessions));
-    let recommender = Recommender::new(Arc::clone(&registry), Arc::clone(&sessions), catalogue, seed);
+    let recommender = Recommender::new(
+        Arc::clone(&registry),
+        Arc::clone(&traffic),
+        sessions,
+        Arc::clone(&catalogue),
+        settings.server.fallback,
+        seed,
+    );
+    if settings.models.watch_seconds > 0.0 {
+        let period = Duration::from_secs_f64(settings.models.watch_seconds);
+        tokio::spawn(traffic::watch(Arc::clone(&registry), Arc::clone(&traffic), period));
+    }
     let app = App {
         registry,
         recommender: Arc::new(recommender),
-        sessions,
+        traffic,
+        catalogue,
         journal: journal.clone(),
         settings: Arc::new(settings.server.clone()),
         metrics,
@@ -105,17 +126,19 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn load_policies(settings: &Settings) -> anyhow::Result<Arc<Registry>> {
+fn load_policies(settings: &Settings, saved: &BTreeMap<String, RouteState>) -> anyhow::Result<Arc<Registry>> {
     let models = &settings.models;
     let registry = Registry::new(models.folder.clone(), models.default.clone(), settings.runtime.clone());
-    registry.load(&models.default, models.version).with_context(|| {
+    registry.open(&models.default, models.version, saved.get(&models.default)).with_context(|| {
         format!(
             "policy `{}` cannot be served; train one with `slated train`, or name another with `--policy`",
             models.default
         )
     })?;
     for name in &models.others {
-        registry.load(name, None).with_context(|| format!("policy `{name}` of `models.others` cannot be served"))?;
+        registry
+            .open(name, None, saved.get(name))
+            .with_context(|| format!("policy `{name}` of `models.others` cannot be served"))?;
     }
     Ok(Arc::new(registry))
 }

@@ -1,8 +1,10 @@
 //! What each logged decision says of a policy.
 
+use std::collections::BTreeMap;
+
 use futures::{StreamExt, TryStreamExt, stream};
 use slated_contract::event::Decision;
-use slated_contract::slate::{DecisionSeed, DrawError, Propensities, Scores, next_choice, target_propensities};
+use slated_contract::slate::{DecisionSeed, DrawError, Propensities, next_choice, target_propensities};
 use slated_trainer::dataset::{Dataset, DatasetSettings, DatasetSummary, Round, RoundDigest};
 use slated_trainer::ope::gate::{Evidence, Pair};
 use slated_trainer::ope::reward_model::RewardModelSettings;
@@ -11,7 +13,7 @@ use slated_trainer::ope::slate::{SlateLog, SlatePredictions, SlateRound};
 use slated_trainer::progress::Progress;
 
 use super::{EvidenceError, RewardModel, user};
-use crate::journal::verify::{Reproduced, Verification, Verifier};
+use crate::journal::verify::{Verification, Verifier};
 use crate::serving::{LoadedPolicy, ReplayError, ReplayErrorKind, Rescored};
 
 /// Decisions that wait for the model at a time.
@@ -35,7 +37,9 @@ pub struct Gathered {
     pub evidence: Evidence,
     /// What was read.
     pub summary: DatasetSummary,
-    /// SHA-256 over the decisions and rewards, in order, in hex.
+    /// Decisions left out, by why their propensities say nothing.
+    pub excluded: BTreeMap<String, u64>,
+    /// SHA-256 over the decisions and rewards that were used, in order, in hex.
     pub digest: String,
     /// How replaying the log went; absent where that was not asked for.
     pub replay: Option<Verification>,
@@ -63,8 +67,16 @@ pub async fn gather(
     };
     let mut digest = RoundDigest::default();
     progress.stage("scoring decisions", Some(dataset.total()));
-    while let Some(rounds) = dataset.next().await? {
+    let mut excluded: BTreeMap<String, u64> = BTreeMap::new();
+    while let Some(mut rounds) = dataset.next().await? {
         progress.advance(rounds.len() as u64);
+        rounds.retain(|round| match &round.decision.not_evaluable {
+            Some(why) => {
+                *excluded.entry(why.clone()).or_default() += 1;
+                false
+            }
+            None => true,
+        });
         let decisions: Vec<&Decision> = rounds.iter().map(|round| &round.decision).collect();
         let of_candidate = rescore(candidate, &decisions, settings.seed).await?;
         let of_baseline = match baseline {
@@ -78,9 +90,8 @@ pub async fn gather(
         for (index, round) in rounds.iter().enumerate() {
             digest.add(round);
             let row = Row { round, predictions: model.predict(round)?, logged: reproduced[index].as_ref() };
-            let candidate = row.seen_by(candidate, &of_candidate[index])?;
-            let other = baseline.zip(of_baseline.as_ref());
-            let baseline = other.map(|(policy, rescored)| row.seen_by(policy, &rescored[index])).transpose()?;
+            let candidate = row.seen(&of_candidate[index], settings.seed)?;
+            let baseline = of_baseline.as_ref().map(|of| row.seen(&of[index], settings.seed)).transpose()?;
             match &mut evidence {
                 Evidence::Single(pair) => {
                     row.push_single(&candidate, &mut pair.candidate)?;
@@ -98,14 +109,15 @@ pub async fn gather(
         }
     }
     let replay = verifier.map(|verifier| verifier.report().clone());
-    Ok(Gathered { evidence, summary: dataset.summary().clone(), digest: digest.hex(), replay })
+    Ok(Gathered { evidence, summary: dataset.summary().clone(), excluded, digest: digest.hex(), replay })
 }
 
 /// What a policy makes of the decisions, each with noise of its own. Two policies that sample get the same noise, so that
 /// their difference is not that of their luck.
 async fn rescore(policy: &LoadedPolicy, decisions: &[&Decision], seed: u64) -> Result<Vec<Rescored>, ReplayError> {
+    let exploration = policy.manifest.exploration;
     stream::iter(decisions)
-        .map(|decision| policy.rescore(decision, DecisionSeed::derive(seed, &decision.decision_id)))
+        .map(|decision| policy.rescore(decision, exploration, DecisionSeed::derive(seed, &decision.decision_id)))
         .buffered(IN_FLIGHT)
         .try_collect()
         .await
@@ -116,7 +128,8 @@ struct Row<'a> {
     round: &'a Round,
     /// The reward from each position on, by candidate.
     predictions: Vec<Vec<f64>>,
-    logged: Option<&'a Reproduced>,
+    /// What it was drawn by, where that is known.
+    logged: Option<&'a Rescored>,
 }
 
 /// A round with a policy in mind.
@@ -129,17 +142,18 @@ struct Seen {
 }
 
 impl Row<'_> {
-    fn seen_by(&self, policy: &LoadedPolicy, rescored: &Rescored) -> Result<Seen, EvidenceError> {
-        let Rescored { ranked, shown } = rescored;
-        let exploration = &policy.manifest.exploration;
+    fn seen(&self, rescored: &Rescored, seed: u64) -> Result<Seen, EvidenceError> {
+        let decision = &self.round.decision;
         let refused = |error: DrawError| ReplayError {
-            decision_id: self.round.decision.decision_id.clone(),
+            decision_id: decision.decision_id.clone(),
             source: ReplayErrorKind::Draw(error),
         };
-        let scores = Scores::new(ranked, self.round.decision.candidates.len(), exploration).map_err(refused)?;
-        let target = target_propensities(exploration, &scores, shown).map_err(refused)?;
-        let choices = (0..shown.len()).map(|position| next_choice(exploration, &scores, &shown[..position])).collect();
-        Ok(Seen { shown: shown.clone(), target, choices })
+        let Rescored { exploration, shown, constraints, size, .. } = rescored;
+        let scores = rescored.scores(decision.candidates.len()).map_err(refused)?;
+        let seed = DecisionSeed::derive(seed, &decision.decision_id);
+        let target = target_propensities(exploration, &scores, shown, *size, constraints, seed).map_err(refused)?;
+        let after = |position| next_choice(exploration, &scores, &shown[..position], constraints);
+        Ok(Seen { shown: shown.clone(), target, choices: (0..shown.len()).map(after).collect() })
     }
 
     fn push_single(&self, seen: &Seen, log: &mut SingleLog) -> Result<(), EvidenceError> {
@@ -165,7 +179,7 @@ impl Row<'_> {
         let behaviour = Propensities {
             cascade: slate.iter().map(|shown| shown.cascade_propensity).collect(),
             marginal: slate.iter().map(|shown| shown.marginal_propensity).collect(),
-            draws: decision.propensity_draws.map(i32::unsigned_abs),
+            draws: decision.propensity_draws.or(decision.marginal_draws).map(i32::unsigned_abs),
         };
         let (mut taken, mut expected) = (Vec::new(), Vec::new());
         for (position, chances) in seen.choices.iter().flatten().enumerate() {
@@ -185,11 +199,11 @@ impl Row<'_> {
         })?)
     }
 
-    /// The logging policy's probability of each candidate, where its bundle is at hand and they are exact.
+    /// The logging policy's probability of each candidate, where that is known exactly.
     fn behaviour(&self) -> Option<Vec<f64>> {
-        let Reproduced { policy, rescored } = self.logged?;
-        let exploration = &policy.manifest.exploration;
-        let scores = Scores::new(&rescored.ranked, self.round.decision.candidates.len(), exploration).ok()?;
-        self.round.decision.propensity_draws.is_none().then(|| next_choice(exploration, &scores, &[]))?
+        let Rescored { exploration, constraints, .. } = self.logged?;
+        let scores = self.logged?.scores(self.round.decision.candidates.len()).ok()?;
+        let exact = self.round.decision.propensity_draws.is_none();
+        exact.then(|| next_choice(exploration, &scores, &[], constraints))?
     }
 }

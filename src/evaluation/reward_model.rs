@@ -49,7 +49,7 @@ impl RewardModel {
             progress.stage("fitting the reward model", Some(dataset.total()));
             while let Some(rounds) = dataset.next().await? {
                 progress.advance(rounds.len() as u64);
-                for round in &rounds {
+                for round in rounds.iter().filter(|round| round.decision.not_evaluable.is_none()) {
                     let decision = &round.decision;
                     largest = largest.max(decision.slate.len());
                     let state = self.state(decision)?;

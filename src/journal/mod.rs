@@ -8,6 +8,7 @@ pub mod import;
 mod sealer;
 mod segment;
 mod settings;
+pub mod simulated;
 mod tail;
 pub mod verify;
 mod writer;
@@ -20,7 +21,7 @@ pub use writer::Appended;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use slated_contract::event::{Decision, Event, Feedback, SegmentError};
+use slated_contract::event::{Decision, Event, Feedback, RouteChange, SegmentError};
 use thiserror::Error;
 
 use sealer::Sealer;
@@ -87,8 +88,27 @@ impl Journal {
     /// # Errors
     /// A full queue, at once; a failure to write. The decision was then not accepted.
     pub async fn append_decision(&self, decision: &Decision) -> Result<Appended, JournalError> {
-        let outcomes = self.writer.append(vec![Entry::new(decision)?]).await?;
+        let outcomes = self.append_decisions(std::slice::from_ref(decision)).await?;
         Ok(outcomes.first().copied().unwrap_or(Appended::Duplicate))
+    }
+
+    /// Appends several decisions, all that are new or none; they are kept once this returns.
+    ///
+    /// # Errors
+    /// As for [`Journal::append_decision`].
+    pub async fn append_decisions<'a>(
+        &self,
+        decisions: impl IntoIterator<Item = &'a Decision>,
+    ) -> Result<Vec<Appended>, JournalError> {
+        self.writer.append(decisions.into_iter().map(Entry::new).collect::<Result<_, _>>()?).await
+    }
+
+    /// Appends a change of a route; it is kept once this returns.
+    ///
+    /// # Errors
+    /// As for [`Journal::append_decision`].
+    pub async fn append_change(&self, change: &RouteChange) -> Result<(), JournalError> {
+        self.writer.append(vec![Entry::new(change)?]).await.map(drop)
     }
 
     /// Appends feedback, all of it or none; it is kept once this returns. The outcomes are in the order of the events.
@@ -148,6 +168,7 @@ impl Journal {
         metrics::gauge!("slated_journal_queue_depth").set(self.writer.queued() as f64);
         metrics::gauge!("slated_journal_tail_events", "kind" => Decision::KIND).set(stats.decisions as f64);
         metrics::gauge!("slated_journal_tail_events", "kind" => Feedback::KIND).set(stats.feedback as f64);
+        metrics::gauge!("slated_journal_tail_events", "kind" => RouteChange::KIND).set(stats.changes as f64);
     }
 
     /// Writes what is queued, closes the last segments where the settings say so, and syncs to disk.

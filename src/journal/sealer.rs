@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{TimeDelta, Utc};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
-use slated_contract::event::{Decision, Event, Feedback};
+use slated_contract::event::{Decision, Event, Feedback, RouteChange};
 use tokio::sync::oneshot;
 
 use super::segment::{SegmentFile, write_segment};
@@ -94,7 +94,7 @@ impl Worker {
 
     fn look(&mut self) {
         let stats = self.tail.stats();
-        let most = stats.decisions.max(stats.feedback);
+        let most = stats.decisions.max(stats.feedback).max(stats.changes);
         if most == 0 {
             self.waiting_since = None;
             return;
@@ -111,9 +111,11 @@ impl Worker {
         self.waiting_since = None;
         let mut files = seal_kind::<Decision>(&self.tail, self.settings.seal_after_events)?;
         files.extend(seal_kind::<Feedback>(&self.tail, self.settings.seal_after_events)?);
+        files.extend(seal_kind::<RouteChange>(&self.tail, self.settings.seal_after_events)?);
         let before = Utc::now() - TimeDelta::days(i64::from(self.settings.id_days));
         self.tail.forget_ids::<Decision>(before)?;
         self.tail.forget_ids::<Feedback>(before)?;
+        self.tail.forget_ids::<RouteChange>(before)?;
         Ok(files)
     }
 }
@@ -121,7 +123,8 @@ impl Worker {
 /// Finishes what a crash interrupted.
 pub fn recover(tail: &Tail) -> Result<(), JournalError> {
     recover_kind::<Decision>(tail)?;
-    recover_kind::<Feedback>(tail)
+    recover_kind::<Feedback>(tail)?;
+    recover_kind::<RouteChange>(tail)
 }
 
 fn recover_kind<E: Event>(tail: &Tail) -> Result<(), JournalError> {

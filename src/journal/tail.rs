@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use chrono::{DateTime, Utc};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use serde::{Deserialize, Serialize};
-use slated_contract::event::{Decision, Event, Feedback, SegmentReader};
+use slated_contract::event::{Decision, Event, Feedback, RouteChange, SegmentReader};
 use uuid::Uuid;
 
 use super::writer::{Appended, Entry};
@@ -29,6 +29,7 @@ pub struct Tail {
     database: Database,
     decisions: Kind,
     feedback: Kind,
+    changes: Kind,
     state: Keyspace,
     writer: String,
     persist: PersistMode,
@@ -48,6 +49,8 @@ pub struct TailStats {
     pub decisions: u64,
     /// Feedback events.
     pub feedback: u64,
+    /// Changes of routes.
+    pub changes: u64,
 }
 
 /// Sequence numbers, both included.
@@ -107,8 +110,8 @@ impl Tail {
             Durability::Process => PersistMode::Buffer,
             Durability::Power => PersistMode::SyncData,
         };
-        let (decisions, feedback) = (kind(Decision::KIND)?, kind(Feedback::KIND)?);
-        Ok(Self { decisions, feedback, state, database, writer, persist, folder: settings.folder.clone() })
+        let (decisions, feedback, changes) = (kind(Decision::KIND)?, kind(Feedback::KIND)?, kind(RouteChange::KIND)?);
+        Ok(Self { decisions, feedback, changes, state, database, writer, persist, folder: settings.folder.clone() })
     }
 
     /// The journal's folder.
@@ -122,7 +125,11 @@ impl Tail {
     }
 
     fn kind(&self, name: &str) -> &Kind {
-        if name == Decision::KIND { &self.decisions } else { &self.feedback }
+        match name {
+            Decision::KIND => &self.decisions,
+            Feedback::KIND => &self.feedback,
+            _ => &self.changes,
+        }
     }
 
     fn failed(&self, error: &fjall::Error) -> JournalError {
@@ -154,7 +161,11 @@ impl Tail {
 
     /// The numbers that the next events get.
     pub fn next_sequence(&self) -> Result<NextSequence, JournalError> {
-        Ok(NextSequence { decisions: self.last::<Decision>()? + 1, feedback: self.last::<Feedback>()? + 1 })
+        Ok(NextSequence {
+            decisions: self.last::<Decision>()? + 1,
+            feedback: self.last::<Feedback>()? + 1,
+            changes: self.last::<RouteChange>()? + 1,
+        })
     }
 
     /// The last number given to an event of the kind, 0 before the first.
@@ -270,6 +281,7 @@ impl Tail {
         TailStats {
             decisions: count(self.last::<Decision>(), self.sealed::<Decision>()),
             feedback: count(self.last::<Feedback>(), self.sealed::<Feedback>()),
+            changes: count(self.last::<RouteChange>(), self.sealed::<RouteChange>()),
         }
     }
 
@@ -284,11 +296,16 @@ impl Tail {
 pub struct NextSequence {
     decisions: u64,
     feedback: u64,
+    changes: u64,
 }
 
 impl NextSequence {
     fn take(&mut self, kind: &str) -> u64 {
-        let next = if kind == Decision::KIND { &mut self.decisions } else { &mut self.feedback };
+        let next = match kind {
+            Decision::KIND => &mut self.decisions,
+            Feedback::KIND => &mut self.feedback,
+            _ => &mut self.changes,
+        };
         *next += 1;
         *next - 1
     }

@@ -7,9 +7,11 @@ use std::sync::Arc;
 
 use futures::{StreamExt, stream};
 use serde::Serialize;
-use slated_contract::event::{Decision, SegmentError, SegmentReader, segments};
+use slated_contract::event::{Decision, Mode, SegmentError, SegmentReader, segments};
 use slated_contract::policy::{BundleError, read_manifest, versions};
-use slated_contract::slate::{DecisionSeed, DrawError, Exploration, Scores, draw, propensities};
+use slated_contract::slate::{
+    ConstrainedSlate, DecisionSeed, DrawError, DrawnSlate, Exploration, constrained_propensities, draw, draw_constrained, propensities,
+};
 use slated_trainer::ope::gate::Replay;
 use thiserror::Error;
 
@@ -21,6 +23,8 @@ const BATCH: usize = 256;
 const IN_FLIGHT: usize = 64;
 /// Mismatches that are told one by one; beyond it they are counted.
 const TOLD: usize = 1000;
+/// The source of decisions that the service made.
+const SERVICE: &str = "service";
 
 /// How a journal is verified.
 #[derive(Debug, Clone)]
@@ -63,8 +67,12 @@ pub struct Verification {
     pub reproduced: u64,
     /// Decisions that did not.
     pub mismatched: u64,
-    /// Decisions that no bundle of ours made, by what wrote them: nothing can be recomputed.
+    /// Of the reproduced and the mismatched, those that no bundle made: drawn again from their own logged scores.
+    pub by_scores: u64,
+    /// Decisions that no bundle of ours made and that do not hold what they were drawn by, by what wrote them.
     pub foreign: BTreeMap<String, u64>,
+    /// Decisions that the policy did not draw, by why: their propensities say nothing.
+    pub not_drawn: BTreeMap<String, u64>,
     /// Decisions whose bundle is not in the folder of models, by policy, version and hash.
     pub absent: BTreeMap<String, u64>,
     /// Decisions that need more than a decision holds, by policy and version.
@@ -86,15 +94,6 @@ pub struct Mismatch {
     pub logged: String,
     /// What the bundle gives.
     pub recomputed: String,
-}
-
-/// A decision that came out as logged.
-#[derive(Debug, Clone)]
-pub struct Reproduced {
-    /// The policy that made it.
-    pub policy: Arc<LoadedPolicy>,
-    /// What the slate was drawn by.
-    pub rescored: Rescored,
 }
 
 /// Replays decisions, in batches.
@@ -130,15 +129,19 @@ impl Verifier {
     ///
     /// # Errors
     /// A bundle that does not load, a model that fails.
-    pub async fn check(&mut self, decisions: &[&Decision]) -> Result<Vec<Option<Reproduced>>, VerifyError> {
-        let mut found = Vec::with_capacity(decisions.len());
+    pub async fn check(&mut self, decisions: &[&Decision]) -> Result<Vec<Option<Rescored>>, VerifyError> {
+        let mut made = Vec::with_capacity(decisions.len());
         for decision in decisions {
-            found.push(self.policy_of(decision)?);
+            made.push(self.made(decision)?);
         }
-        let rescored: Vec<_> = stream::iter(decisions.iter().copied().zip(found))
-            .map(async |(decision, policy)| match policy {
-                Some((policy, seed)) => Some((policy.rescore(decision, seed).await, policy, seed)),
-                None => None,
+        let rescored: Vec<_> = stream::iter(decisions.iter().copied().zip(made))
+            .map(async |(decision, made)| match made {
+                Made::By { policy, exploration, seed } => {
+                    let rescored = policy.rescore(decision, exploration, seed).await;
+                    Some((rescored, Some(policy), seed))
+                }
+                Made::FromScores { rescored, seed } => Some((Ok(rescored), None, seed)),
+                Made::Unknown => None,
             })
             .buffered(IN_FLIGHT)
             .collect()
@@ -146,7 +149,7 @@ impl Verifier {
         let mut reproduced = Vec::with_capacity(decisions.len());
         for (decision, rescored) in decisions.iter().zip(rescored) {
             reproduced.push(match rescored {
-                Some((rescored, policy, seed)) => self.compare(decision, policy, seed, rescored)?,
+                Some((rescored, policy, seed)) => self.compare(decision, policy.as_deref(), seed, rescored)?,
                 None => None,
             });
         }
@@ -159,21 +162,35 @@ impl Verifier {
         &self.report
     }
 
-    /// The policy that made a decision, with its seed; counts the decision where there is none.
-    fn policy_of(&mut self, decision: &Decision) -> Result<Option<(Arc<LoadedPolicy>, DecisionSeed)>, VerifyError> {
+    /// How a decision was made; counts it where that is not known.
+    fn made(&mut self, decision: &Decision) -> Result<Made, VerifyError> {
         self.report.decisions += 1;
-        let (Some(hash), Some(seed)) = (&decision.model_sha256, decision.seed) else {
-            *self.report.foreign.entry(decision.source.clone()).or_default() += 1;
-            return Ok(None);
+        if decision.mode != Mode::Policy {
+            let why = decision.not_evaluable.as_deref().unwrap_or("the caller's own order was shown");
+            *self.report.not_drawn.entry(why.to_owned()).or_default() += 1;
+            return Ok(Made::Unknown);
+        }
+        let seed = decision.seed.map(|seed| DecisionSeed::from_value(seed.unsigned_abs()));
+        let (Some(hash), Some(seed)) = (&decision.model_sha256, seed) else {
+            return Ok(match (Rescored::from_journal(decision), seed) {
+                (Some(rescored), Some(seed)) => {
+                    self.report.by_scores += 1;
+                    Made::FromScores { rescored, seed }
+                }
+                _ => {
+                    *self.report.foreign.entry(decision.source.clone()).or_default() += 1;
+                    Made::Unknown
+                }
+            });
         };
         let named = (decision.policy.clone(), decision.policy_version.unsigned_abs());
         // Another bundle may hold the same model: trained alike, or copied. The decision's own name goes first.
-        let bundle =
-            self.bundles.get(hash).and_then(|known| known.iter().find(|known| **known == named).or(known.first()));
+        let known = self.bundles.get(hash);
+        let bundle = known.and_then(|known| known.iter().find(|known| **known == named).or(known.first()));
         let Some((name, version)) = bundle.cloned() else {
             let bundle = format!("{} version {}, model {hash:.12}", decision.policy, decision.policy_version);
             *self.report.absent.entry(bundle).or_default() += 1;
-            return Ok(None);
+            return Ok(Made::Unknown);
         };
         let policy = match self.loaded.get(&(name.clone(), version)) {
             Some(policy) => Arc::clone(policy),
@@ -184,16 +201,20 @@ impl Verifier {
                 policy
             }
         };
-        Ok(Some((policy, DecisionSeed::from_value(seed.unsigned_abs()))))
+        // A simulation may let a bundle explore otherwise; a service never does.
+        let own = policy.manifest.exploration;
+        let logged = logged_exploration(decision).filter(|logged| logged.score_rows() <= own.score_rows());
+        let exploration = logged.filter(|_| decision.source != SERVICE).unwrap_or(own);
+        Ok(Made::By { policy, exploration, seed })
     }
 
     fn compare(
         &mut self,
         decision: &Decision,
-        policy: Arc<LoadedPolicy>,
+        policy: Option<&LoadedPolicy>,
         seed: DecisionSeed,
         rescored: Result<Rescored, ReplayError>,
-    ) -> Result<Option<Reproduced>, VerifyError> {
+    ) -> Result<Option<Rescored>, VerifyError> {
         let mut differences = Differences { decision, tolerance: self.settings.tolerance, found: Vec::new() };
         let rescored = match rescored {
             Ok(rescored) => Some(rescored),
@@ -201,43 +222,57 @@ impl Verifier {
                 *self.report.incomplete.entry(format!("{policy} version {version}")).or_default() += 1;
                 return Ok(None);
             }
-            Err(error @ ReplayError { source: ReplayErrorKind::Engine(_), .. }) => {
-                return Err(VerifyError::Replay(error));
-            }
+            Err(error @ ReplayError { source: ReplayErrorKind::Engine(_), .. }) => return Err(VerifyError::Replay(error)),
             // The policy would have refused this request, so it did not decide it as it stands.
             Err(error) => {
                 differences.add("candidates", "a decision", error.source.to_string());
                 None
             }
         };
-        if let Some(expected) =
-            self.settings.service_seed.map(|service| DecisionSeed::derive(service, &decision.decision_id))
+        let derived = |service| DecisionSeed::derive(service, &decision.decision_id);
+        if let Some(expected) = self.settings.service_seed.filter(|_| decision.source == SERVICE).map(derived)
             && expected != seed
         {
             differences.add("seed", seed.value(), expected.value());
         }
-        differences.add_unlike("policy", &decision.policy, &policy.manifest.name);
-        differences.add_unlike("policy_version", &decision.policy_version, &(policy.manifest.version as i64));
-        let exploration = decision.exploration.as_deref().unwrap_or_default();
-        if serde_json::from_str::<Exploration>(exploration).ok() != Some(policy.manifest.exploration) {
-            differences.add("exploration", exploration, &policy.exploration_json);
+        if let Some(LoadedPolicy { manifest, .. }) = policy {
+            differences.add_unlike("policy", &decision.policy, &manifest.name);
+            differences.add_unlike("policy_version", &decision.policy_version, &(manifest.version as i64));
         }
-        if let Some(rescored) = &rescored
-            && let Err(error) = differences.draw_again(&policy.manifest.exploration, rescored, seed)
-        {
-            differences.add("slate", ids(decision, &rescored.shown), error.to_string());
+        if let Some(rescored) = &rescored {
+            if logged_exploration(decision) != Some(rescored.exploration) {
+                let logged = decision.exploration.as_deref().unwrap_or("absent");
+                differences.add("exploration", logged, serde_json::json!(rescored.exploration));
+            }
+            if let Err(error) = differences.draw_again(rescored, seed) {
+                differences.add("slate", ids(decision, &rescored.shown), error.to_string());
+            }
         }
         let found = differences.found;
         self.report.fields += found.len() as u64;
         if found.is_empty() {
             self.report.reproduced += 1;
-            return Ok(rescored.map(|rescored| Reproduced { policy, rescored }));
+            return Ok(rescored);
         }
         self.report.mismatched += 1;
         let room = TOLD.saturating_sub(self.report.mismatches.len());
         self.report.mismatches.extend(found.into_iter().take(room));
         Ok(None)
     }
+}
+
+/// How a decision was made.
+enum Made {
+    /// By a bundle that is at hand.
+    By { policy: Arc<LoadedPolicy>, exploration: Exploration, seed: DecisionSeed },
+    /// By no bundle, but it holds all the scores that its slate was drawn by.
+    FromScores { rescored: Rescored, seed: DecisionSeed },
+    /// That cannot be told.
+    Unknown,
+}
+
+fn logged_exploration(decision: &Decision) -> Option<Exploration> {
+    serde_json::from_str(decision.exploration.as_deref()?).ok()
 }
 
 /// The items at these indices, as text.
@@ -278,26 +313,30 @@ impl Differences<'_> {
     }
 
     /// Draws the slate again, and computes the propensities of the one that was logged.
-    fn draw_again(
-        &mut self,
-        exploration: &Exploration,
-        rescored: &Rescored,
-        seed: DecisionSeed,
-    ) -> Result<(), DrawError> {
+    fn draw_again(&mut self, rescored: &Rescored, seed: DecisionSeed) -> Result<(), DrawError> {
         let decision = self.decision;
-        let Rescored { ranked, shown } = rescored;
-        let scores = Scores::new(ranked, decision.candidates.len(), exploration)?;
+        let Rescored { exploration, shown, constraints, size, .. } = rescored;
+        let scores = rescored.scores(decision.candidates.len())?;
         for (index, (candidate, &score)) in decision.candidates.iter().zip(scores.first()).enumerate() {
-            if let Some(logged) = candidate.score {
-                let field = || format!("candidates[{index}].score");
-                self.add_far(field, f64::from(logged), f64::from(score), 1.0);
+            let field = || format!("candidates[{index}].score");
+            match candidate.score {
+                Some(logged) => self.add_far(field, f64::from(logged), f64::from(score), 1.0),
+                None => self.add(field(), "absent", score),
             }
         }
-        let drawn = draw(exploration, &scores, shown.len(), seed)?;
-        if drawn.items != *shown {
-            self.add("slate", ids(decision, shown), ids(decision, &drawn.items));
+        let (drawn, of_shown) = if constraints.is_empty() {
+            let drawn = draw(exploration, &scores, shown.len(), seed)?;
+            let propensities = propensities(exploration, &scores, shown)?;
+            let of_shown = DrawnSlate { items: shown.clone(), propensities };
+            (drawn.items, ConstrainedSlate { slate: of_shown, marginal_draws: None })
+        } else {
+            let drawn = draw_constrained(exploration, &scores, *size, constraints, seed)?;
+            (drawn.slate.items, constrained_propensities(exploration, &scores, shown, *size, constraints, seed)?)
+        };
+        if drawn != *shown {
+            self.add("slate", ids(decision, shown), ids(decision, &drawn));
         }
-        let propensities = propensities(exploration, &scores, shown)?;
+        let ConstrainedSlate { slate: DrawnSlate { propensities, .. }, marginal_draws } = of_shown;
         for (position, item) in decision.slate.iter().enumerate() {
             let field = |name: &'static str| move || format!("slate[{position}].{name}");
             if item.position != position as i32 {
@@ -308,8 +347,12 @@ impl Differences<'_> {
         }
         self.add_far(|| "propensity".to_owned(), decision.propensity, propensities.joint(), 0.0);
         let draws = |draws: Option<i64>| draws.map_or_else(|| "exact".to_owned(), |draws| draws.to_string());
-        let (logged, recomputed) = (decision.propensity_draws.map(i64::from), propensities.draws.map(i64::from));
-        self.add_unlike("propensity_draws", &draws(logged), &draws(recomputed));
+        for (field, logged, recomputed) in [
+            ("propensity_draws", decision.propensity_draws, propensities.draws),
+            ("marginal_draws", decision.marginal_draws, marginal_draws),
+        ] {
+            self.add_unlike(field, &draws(logged.map(i64::from)), &draws(recomputed.map(i64::from)));
+        }
         Ok(())
     }
 }
@@ -347,7 +390,7 @@ impl Verification {
             reproduced: self.reproduced,
             mismatched: self.mismatched,
             unknown: sum(&self.absent) + sum(&self.incomplete),
-            foreign: sum(&self.foreign),
+            foreign: sum(&self.foreign) + sum(&self.not_drawn),
         }
     }
 
@@ -361,10 +404,15 @@ impl Verification {
 impl fmt::Display for Verification {
     fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
         writeln!(formatter, "decisions            {:>10}", self.decisions)?;
-        writeln!(formatter, "  reproduced         {:>10}", self.reproduced)?;
+        let from_scores = match self.by_scores {
+            0 => String::new(),
+            count => format!("  {count} of those judged by the scores they hold, without a bundle"),
+        };
+        writeln!(formatter, "  reproduced         {:>10}{from_scores}", self.reproduced)?;
         write!(formatter, "  mismatched         {:>10}  in {} fields", self.mismatched, self.fields)?;
         for (what, counts) in [
-            ("of other systems", &self.foreign),
+            ("without bundle", &self.foreign),
+            ("not drawn", &self.not_drawn),
             ("bundle not at hand", &self.absent),
             ("need the session", &self.incomplete),
         ] {

@@ -1,7 +1,9 @@
-//! Opportunistic batching: model threads that take whatever queries are waiting, and never wait for more.
+//! Inline while idle, batches under load: a query that finds a model free runs it at once on its own thread; one that
+//! does not waits for a model thread, which takes whatever queries are waiting, and never waits for more.
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 use serde::{Deserialize, Serialize};
@@ -10,12 +12,15 @@ use slated_contract::tensor::Signature;
 use thiserror::Error;
 use tokio::sync::oneshot;
 
+use super::device::{ActiveDevice, Device};
 use super::model::{Batch, Model, ModelError, Output};
 
 /// How models run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct EngineSettings {
+    /// What models run on: `cpu`, `cuda`, `cuda:N`, or `auto`, which takes a GPU where there is one.
+    pub device: Device,
     /// Model threads a policy, each with a session of its own.
     pub sessions: usize,
     /// Threads that one run of a model may use.
@@ -24,12 +29,22 @@ pub struct EngineSettings {
     pub max_batch: usize,
     /// How many queries may wait; one more is refused.
     pub queue: usize,
+    /// A run expected to take at most so many microseconds is made at once on the request's own thread, where a
+    /// session is free; 0 sends every run to a model thread.
+    pub inline_below_us: u64,
 }
 
 impl Default for EngineSettings {
     fn default() -> Self {
         let cores = thread::available_parallelism().map_or(1, usize::from);
-        Self { sessions: cores.div_ceil(2), threads_per_session: 1, max_batch: 32, queue: 1024 }
+        Self {
+            device: Device::default(),
+            sessions: cores.div_ceil(2),
+            threads_per_session: 1,
+            max_batch: 32,
+            queue: 1024,
+            inline_below_us: 1000,
+        }
     }
 }
 
@@ -68,6 +83,11 @@ pub enum EngineError {
 #[derive(Debug)]
 pub struct Engine {
     queue: Sender<Job>,
+    models: Vec<Arc<Mutex<Model>>>,
+    signature: Signature,
+    device: ActiveDevice,
+    /// The most rows of a run on the request's own thread; 0 where even one takes too long.
+    inline_rows: usize,
 }
 
 #[derive(Debug)]
@@ -81,16 +101,26 @@ impl Engine {
     /// threads.
     ///
     /// # Errors
-    /// A model that does not load, has another signature, or does not reproduce its sample scores.
+    /// A device that cannot be had; a model that does not load, has another signature, or does not reproduce its
+    /// sample scores.
     pub fn start(bundle: &Bundle, settings: &EngineSettings) -> Result<Self, ModelError> {
-        let (queue, jobs) = crossbeam_channel::bounded(settings.queue.max(1));
         let signature = bundle.manifest.signature;
+        let device = settings.device.choose(bundle)?;
+        let (queue, jobs) = crossbeam_channel::bounded(settings.queue.max(1));
+        let mut models = Vec::new();
+        let mut row_time = Duration::ZERO;
         for index in 0..settings.sessions.max(1) {
-            let mut model = Model::load(&bundle.model, signature, settings.threads_per_session)?;
+            let mut model = Model::load(&bundle.model, signature, settings.threads_per_session, device.kind)?;
             if let Some(parity) = &bundle.manifest.parity {
                 model.check_parity(parity)?;
             }
             model.warm_up(bundle.manifest.slate.max_size)?;
+            // The first run pays for what the runtime prepares lazily; the second shows what a row takes.
+            let started = Instant::now();
+            model.warm_up(bundle.manifest.slate.max_size)?;
+            row_time = row_time.max(started.elapsed());
+            let model = Arc::new(Mutex::new(model));
+            models.push(Arc::clone(&model));
             let worker = Worker { model, signature, jobs: jobs.clone(), max_batch: settings.max_batch.max(1) };
             let name = format!("model-{}-{index}", bundle.manifest.name);
             thread::Builder::new()
@@ -98,7 +128,21 @@ impl Engine {
                 .spawn(move || worker.work())
                 .map_err(|error| ModelError::Runtime(format!("cannot start a model thread: {error}")))?;
         }
-        Ok(Self { queue })
+        let inline = Duration::from_micros(settings.inline_below_us);
+        let inline_rows = (inline.as_secs_f64() / row_time.as_secs_f64().max(1e-9)) as usize;
+        Ok(Self { queue, models, signature, device, inline_rows })
+    }
+
+    /// What its models run on.
+    #[must_use]
+    pub const fn device(&self) -> &ActiveDevice {
+        &self.device
+    }
+
+    /// How many queries wait.
+    #[must_use]
+    pub fn queued(&self) -> usize {
+        self.queue.len()
     }
 
     /// The model's output for one query, `[rows, candidates]`.
@@ -106,6 +150,14 @@ impl Engine {
     /// # Errors
     /// A full queue, at once; a model that fails.
     pub async fn run(&self, query: Query) -> Result<Output, EngineError> {
+        // Whoever waits already comes first.
+        if query.rows <= self.inline_rows
+            && self.queue.is_empty()
+            && let Some(mut model) = self.free_model()
+        {
+            let mut outputs = run(&mut model, std::slice::from_ref(&query), &self.signature)?;
+            return outputs.pop().ok_or(EngineError::Stopped);
+        }
         let (answer, answered) = oneshot::channel();
         self.queue.try_send(Job { query, answer }).map_err(|error| match error {
             TrySendError::Full(_) => EngineError::Busy(self.queue.len()),
@@ -113,18 +165,29 @@ impl Engine {
         })?;
         answered.await.map_err(|_| EngineError::Stopped)?
     }
+
+    /// A model that no thread is running, if there is one.
+    fn free_model(&self) -> Option<MutexGuard<'_, Model>> {
+        self.models.iter().find_map(|model| match model.try_lock() {
+            Ok(model) => Some(model),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        })
+    }
 }
 
 struct Worker {
-    model: Model,
+    model: Arc<Mutex<Model>>,
     signature: Signature,
     jobs: Receiver<Job>,
     max_batch: usize,
 }
 
 impl Worker {
-    fn work(mut self) {
+    fn work(self) {
         while let Ok(first) = self.jobs.recv() {
+            // What arrives while a request's own thread has the model joins the batch.
+            let mut model = self.model.lock().unwrap_or_else(PoisonError::into_inner);
             let mut rows = first.query.rows;
             let mut batch = vec![first];
             while rows < self.max_batch {
@@ -135,44 +198,53 @@ impl Worker {
             // Whoever gave up waiting needs no answer.
             batch.retain(|job| !job.answer.is_closed());
             if !batch.is_empty() {
-                self.answer(batch);
-            }
-        }
-    }
-
-    fn answer(&mut self, jobs: Vec<Job>) {
-        let (queries, answers): (Vec<Query>, Vec<_>) = jobs.into_iter().map(|job| (job.query, job.answer)).unzip();
-        let batch = assemble(&queries, &self.signature);
-        let width = batch.candidates;
-        metrics::histogram!("slated_model_batch_rows").record(batch.rows as f64);
-        let started = Instant::now();
-        let result = self.model.run(batch);
-        metrics::histogram!("slated_model_run_seconds").record(started.elapsed().as_secs_f64());
-        match result {
-            Ok(output) => {
-                let mut row = 0;
-                for (query, answer) in queries.iter().zip(answers) {
-                    let own = Output {
-                        scores: cut(&output.scores, row, width, query),
-                        appeal: cut(&output.appeal, row, width, query),
-                    };
-                    row += query.rows;
-                    // A receiver that is gone has timed out, and was told so.
-                    let _ = answer.send(Ok(own));
-                }
-            }
-            Err(error) => {
-                tracing::error!(%error, "model run failed");
-                for answer in answers {
-                    let _ = answer.send(Err(EngineError::Failed(error.to_string())));
-                }
+                answer(&mut model, batch, &self.signature);
             }
         }
     }
 }
 
+fn answer(model: &mut Model, jobs: Vec<Job>, signature: &Signature) {
+    let (queries, answers): (Vec<Query>, Vec<_>) = jobs.into_iter().map(|job| (job.query, job.answer)).unzip();
+    match run(model, &queries, signature) {
+        Ok(outputs) => {
+            for (output, answer) in outputs.into_iter().zip(answers) {
+                // A receiver that is gone has timed out, and was told so.
+                let _ = answer.send(Ok(output));
+            }
+        }
+        Err(error) => {
+            for answer in answers {
+                let _ = answer.send(Err(EngineError::Failed(error.to_string())));
+            }
+        }
+    }
+}
+
+/// Runs the queries as one batch; their outputs, in order.
+fn run(model: &mut Model, queries: &[Query], signature: &Signature) -> Result<Vec<Output>, EngineError> {
+    let batch = assemble(queries, signature);
+    let width = batch.candidates;
+    metrics::histogram!("slated_model_batch_rows").record(batch.rows as f64);
+    let started = Instant::now();
+    let result = model.run(batch);
+    metrics::histogram!("slated_model_run_seconds").record(started.elapsed().as_secs_f64());
+    let output = result.map_err(|error| {
+        tracing::error!(%error, "model run failed");
+        EngineError::Failed(error.to_string())
+    })?;
+    let mut row = 0;
+    let cut_apart = queries.iter().map(|query| {
+        let own =
+            Output { scores: cut(&output.scores, row, width, query), appeal: cut(&output.appeal, row, width, query) };
+        row += query.rows;
+        own
+    });
+    Ok(cut_apart.collect())
+}
+
 /// Pads the queries to the same number of candidates and lays them one after the other.
-fn assemble(queries: &[Query], signature: &Signature) -> Batch {
+pub(super) fn assemble(queries: &[Query], signature: &Signature) -> Batch {
     let candidates = queries.iter().map(|query| query.candidates).max().unwrap_or(0);
     let history_size = signature
         .history
@@ -199,7 +271,7 @@ fn assemble(queries: &[Query], signature: &Signature) -> Batch {
 }
 
 /// The part of `values` (`[rows, width]`) that belongs to a query whose first row is `row`, without its padding.
-fn cut(values: &[f32], row: usize, width: usize, query: &Query) -> Vec<f32> {
+pub(super) fn cut(values: &[f32], row: usize, width: usize, query: &Query) -> Vec<f32> {
     if values.is_empty() {
         return Vec::new();
     }

@@ -60,8 +60,10 @@ fn find() -> Result<PathBuf, LibraryError> {
     let roots = [env::current_exe().ok(), env::current_dir().ok(), Some(PathBuf::from(env!("CARGO_MANIFEST_DIR")))];
     let mut looked_at = Vec::new();
     for folder in roots.iter().flatten().flat_map(|root| root.ancestors()) {
-        let fetched = folder.join(".slated/onnxruntime");
-        if let Some(path) = newest_in(&fetched) {
+        // The GPU build runs on the processor as well.
+        let builds: &[&str] =
+            if cfg!(feature = "cuda") { &["onnxruntime-gpu", "onnxruntime"] } else { &["onnxruntime"] };
+        if let Some(path) = builds.iter().find_map(|build| newest_in(&folder.join(".slated").join(build))) {
             return Ok(path);
         }
     }

@@ -1,6 +1,6 @@
 //! One ONNX model in ONNX Runtime, called by the contract's tensor signature.
 
-use ort::session::builder::GraphOptimizationLevel;
+use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::session::{Session, SessionInputValue};
 use ort::value::{Outlet, Tensor, TensorElementType, ValueType};
 use slated_contract::policy::Parity;
@@ -11,6 +11,7 @@ use slated_contract::tensor::{
 use std::borrow::Cow;
 use thiserror::Error;
 
+use super::device::{Device, DeviceKind};
 use super::library::{self, LibraryError};
 
 /// A model ready to run. Running takes `&mut self`: one model belongs to one thread.
@@ -26,6 +27,14 @@ pub enum ModelError {
     /// ONNX Runtime itself.
     #[error(transparent)]
     Library(#[from] LibraryError),
+    /// A device that was asked for by name cannot be had.
+    #[error("`runtime.device` is {device}, which cannot be had: {reason}; or choose `cpu` or `auto`")]
+    Device {
+        /// The device.
+        device: Device,
+        /// Why.
+        reason: String,
+    },
     /// ONNX Runtime refuses the model, or a run of it.
     #[error("ONNX Runtime: {0}")]
     Runtime(String),
@@ -93,15 +102,31 @@ pub struct Output {
 }
 
 impl Model {
-    /// Loads a model and checks that its graph is the `signature`.
+    /// Loads a model onto a device and checks that its graph is the `signature`.
     ///
     /// # Errors
-    /// ONNX Runtime is absent or refuses the model, or the graph has other tensors.
-    pub fn load(bytes: &[u8], signature: Signature, threads: usize) -> Result<Self, ModelError> {
-        let session = Session::builder(&library::environment()?)?
-            .with_optimization_level(GraphOptimizationLevel::All)?
-            .with_intra_threads(threads)?
-            .commit_from_memory(bytes)?;
+    /// ONNX Runtime or the device is absent, ONNX Runtime refuses the model, or the graph has other tensors.
+    pub fn load(bytes: &[u8], signature: Signature, threads: usize, device: DeviceKind) -> Result<Self, ModelError> {
+        Self::commit(builder(threads, device)?, bytes, signature)
+    }
+
+    /// The profile that ONNX Runtime writes of one warm-up run on a device, in JSON.
+    ///
+    /// # Errors
+    /// As for [`Model::load`], or the profile cannot be written to the folder for temporary files.
+    #[cfg(feature = "cuda")]
+    pub fn profile(bundle: &slated_contract::policy::Bundle, device: DeviceKind) -> Result<String, ModelError> {
+        let unwritten = |error: std::io::Error| ModelError::Runtime(format!("no profile of the session: {error}"));
+        let folder = tempfile::tempdir().map_err(unwritten)?;
+        let builder = builder(1, device)?.with_profiling(folder.path().join("session"))?;
+        let mut model = Self::commit(builder, &bundle.model, bundle.manifest.signature)?;
+        model.warm_up(bundle.manifest.slate.max_size)?;
+        let path = model.session.end_profiling()?;
+        std::fs::read_to_string(path).map_err(unwritten)
+    }
+
+    fn commit(mut builder: SessionBuilder, bytes: &[u8], signature: Signature) -> Result<Self, ModelError> {
+        let session = builder.commit_from_memory(bytes)?;
         check_tensors(session.inputs(), &signature.inputs())?;
         check_tensors(session.outputs(), &signature.outputs())?;
         Ok(Self { session, signature })
@@ -148,11 +173,13 @@ impl Model {
     /// A run that fails, or a score that differs by more than the sample's tolerance.
     pub fn check_parity(&mut self, parity: &Parity) -> Result<(), ModelError> {
         let output = self.run(self.sample(parity))?;
-        let scale = parity.scores.iter().fold(1.0_f32, |greatest, score| greatest.max(score.abs()));
-        for (item, (&found, &expected)) in output.scores.iter().zip(&parity.scores).enumerate() {
-            let deviation = (found - expected).abs();
-            if deviation.is_nan() || deviation > parity.tolerance * scale {
-                return Err(ModelError::Parity { item, found, expected });
+        for (found, expected) in [(&output.scores, &parity.scores), (&output.appeal, &parity.appeal)] {
+            let scale = expected.iter().fold(1.0_f32, |greatest, value| greatest.max(value.abs()));
+            for (item, (&found, &expected)) in found.iter().zip(expected).enumerate() {
+                let deviation = (found - expected).abs();
+                if deviation.is_nan() || deviation > parity.tolerance * scale {
+                    return Err(ModelError::Parity { item, found, expected });
+                }
             }
         }
         Ok(())
@@ -167,26 +194,46 @@ impl Model {
         let sample = Parity {
             state: vec![0.0; signature.state_width],
             items: vec![vec![0.0; signature.item_width]; candidates],
+            history: Vec::new(),
             noise: vec![0.0; signature.noise.unwrap_or(0)],
             scores: Vec::new(),
+            appeal: Vec::new(),
             tolerance: 0.0,
         };
         self.run(self.sample(&sample)).map(drop)
     }
 
     fn sample(&self, parity: &Parity) -> Batch {
-        let item_width = self.signature.item_width;
-        let history = self.signature.history.unwrap_or(0);
+        let row = slated_contract::session::SessionSettings::history_width(self.signature.item_width);
+        let mut history = parity.history.clone();
+        history.resize(self.signature.history.unwrap_or(0) * row, 0.0);
         Batch {
             rows: 1,
             candidates: parity.items.len(),
             state: parity.state.clone(),
             items: parity.items.concat(),
             mask: vec![true; parity.items.len()],
-            history: vec![0.0; history * slated_contract::session::SessionSettings::history_width(item_width)],
-            history_length: vec![0],
+            history,
+            history_length: vec![(parity.history.len() / row) as i64],
             noise: parity.noise.clone(),
         }
+    }
+}
+
+fn builder(threads: usize, device: DeviceKind) -> Result<SessionBuilder, ModelError> {
+    let builder = Session::builder(&library::environment()?)?
+        .with_optimization_level(GraphOptimizationLevel::All)?
+        .with_intra_threads(threads)?;
+    match device {
+        DeviceKind::Cpu => Ok(builder),
+        #[cfg(feature = "cuda")]
+        DeviceKind::Cuda(number) => {
+            // Fail rather than go on with the processor alone, which is what the runtime does unless told.
+            let provider = ort::ep::CUDA::default().with_device_id(number.cast_signed()).build().error_on_failure();
+            Ok(builder.with_execution_providers([provider])?)
+        }
+        #[cfg(not(feature = "cuda"))]
+        DeviceKind::Cuda(_) => Err(ModelError::Runtime("this slated was built without CUDA".to_owned())),
     }
 }
 

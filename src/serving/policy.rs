@@ -2,7 +2,9 @@
 
 use slated_contract::feature::Encoder;
 use slated_contract::policy::{Bundle, BundleError, Manifest};
+use slated_contract::reward::RewardDefinition;
 use std::path::Path;
+use std::sync::Arc;
 use thiserror::Error;
 
 use super::engine::{Engine, EngineSettings};
@@ -19,6 +21,8 @@ pub struct LoadedPolicy {
     pub engine: Engine,
     /// Its exploration, as the journal keeps it.
     pub exploration_json: String,
+    /// How feedback on its decisions becomes reward, as in its training.
+    pub reward: Arc<RewardDefinition>,
 }
 
 /// A bundle that cannot be served.
@@ -64,6 +68,13 @@ impl LoadedPolicy {
             source,
         })?;
         let exploration_json = serde_json::json!(bundle.manifest.exploration).to_string();
-        Ok(Self { manifest: bundle.manifest, encoder: bundle.encoder, engine, exploration_json })
+        let reward = bundle.manifest.training.as_ref().map(|training| training.reward.clone()).unwrap_or_default();
+        Ok(Self {
+            manifest: bundle.manifest,
+            encoder: bundle.encoder,
+            engine,
+            exploration_json,
+            reward: Arc::new(reward),
+        })
     }
 }

@@ -1,166 +1,189 @@
 //! From one request's features to a decision.
 
-use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Instant as Clock;
 
 use chrono::{DateTime, SubsecRound, Utc};
-use slated_contract::event::{Candidate, Decision, Shown};
-use slated_contract::feature::{EncodeError, Features};
-use slated_contract::slate::{DecisionSeed, DrawError, Scores, draw, standard_normal};
-use thiserror::Error;
+use futures::future::join_all;
+use serde::{Deserialize, Serialize};
+use slated_contract::event::{Alternative, Candidate, Decision, Feedback, Mode, Shown};
+use slated_contract::feature::Features;
+use slated_contract::slate::{
+    ConstrainedSlate, Constraints, DecisionSeed, DrawError, DrawnSlate, Exploration, Scores, constrained_propensities,
+    draw, draw_constrained, propensities, standard_normal,
+};
+use tokio::time::{Instant, timeout_at};
 
-use super::engine::{EngineError, Query};
+use super::ask::{Ask, RecommendError};
+use super::candidates::{Resolved, caller_order, resolve};
+use super::engine::Query;
+use super::model::Output;
 use super::policy::LoadedPolicy;
-use super::registry::{Registry, RegistryError};
+use super::registry::{Chosen, Registry};
+use super::traffic::{Attribution, Traffic};
 use crate::catalogue::Catalogue;
 use crate::session::{SessionKey, SessionStore, SessionView};
-
-/// What a caller asks for.
-#[derive(Debug, Clone, Default)]
-pub struct Ask {
-    /// The decision's id.
-    pub decision_id: String,
-    /// The policy to ask; the default one where absent.
-    pub policy: Option<String>,
-    /// The user.
-    pub user_id: Option<String>,
-    /// The session.
-    pub session_id: Option<String>,
-    /// Raw user features.
-    pub user: Features,
-    /// Raw context features.
-    pub context: Features,
-    /// Session features, from a caller that keeps its own state.
-    pub session: Option<Features>,
-    /// The candidates: ids, with features that go over those of the catalogue.
-    pub candidates: Vec<(String, Option<Features>)>,
-    /// Ids that must not be shown.
-    pub exclude: Vec<String>,
-    /// How many items to show.
-    pub size: usize,
-}
 
 /// A decision, ready to be journalled and answered.
 #[derive(Debug)]
 pub struct Pick {
     /// The decision.
     pub decision: Decision,
-    policy: Arc<LoadedPolicy>,
+    /// The version that decided.
+    pub policy: Arc<LoadedPolicy>,
+    /// The rows of its history tensor, `[length, F]`.
+    pub history: Vec<f32>,
     session: Option<SessionKey>,
     /// The encoded items of the slate, by position.
     encoded: Vec<Vec<f32>>,
 }
 
-/// A request that no slate can be decided for.
-#[derive(Debug, Error)]
-pub enum RecommendError {
-    /// The policy is not there.
-    #[error(transparent)]
-    Registry(#[from] RegistryError),
-    /// A user, context or session feature.
-    #[error(transparent)]
-    State(EncodeError),
-    /// A candidate's feature.
-    #[error("candidate `{id}`: {source}")]
-    Candidate {
-        /// Its index in the request.
-        index: usize,
-        /// Its id.
-        id: String,
-        /// What is wrong.
-        source: EncodeError,
-    },
-    /// A candidate without features that the catalogue does not know.
-    #[error("candidate `{id}` has no features in the request and is not in the catalogue")]
-    UnknownItem {
-        /// Its index in the request.
-        index: usize,
-        /// Its id.
-        id: String,
-    },
-    /// A candidate given twice.
-    #[error("candidate `{id}` is given twice")]
-    Duplicate {
-        /// Its index in the request.
-        index: usize,
-        /// Its id.
-        id: String,
-    },
-    /// More candidates than the policy was made for.
-    #[error("{given} candidates, the policy takes at most {most}")]
-    TooManyCandidates {
-        /// How many there are.
-        given: usize,
-        /// The policy's limit.
-        most: usize,
-    },
-    /// A slate size that the policy or the candidates do not allow.
-    #[error(
-        "a slate of {size} is asked for; allowed are 1 to {most} (the policy's limit, and the candidates left after exclusions)"
-    )]
-    Size {
-        /// The size asked for.
-        size: usize,
-        /// The greatest possible one.
-        most: usize,
-    },
-    /// The model.
-    #[error(transparent)]
-    Engine(#[from] EngineError),
-    /// The model's scores cannot be ranked.
-    #[error("the policy cannot rank these candidates: {0}")]
-    Draw(#[from] DrawError),
-}
-
 /// Decides slates with the live policies.
-#[derive(Debug)]
 pub struct Recommender {
     registry: Arc<Registry>,
+    traffic: Arc<Traffic>,
     sessions: Arc<SessionStore>,
-    catalogue: Catalogue,
+    catalogue: Arc<Catalogue>,
+    attribution: Attribution,
+    fallback: Fallback,
     seed: u64,
 }
+
+/// What is answered where the model does not answer in time.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fallback {
+    /// An error, 503.
+    #[default]
+    None,
+    /// The caller's own order; the decision is marked as one that no evaluation may weigh.
+    CallerOrder,
+}
+
+/// Why the propensities of what the caller put in order mean nothing.
+const FALLBACK: &str = "the policy did not answer in time, and the caller's own order was shown";
+const APPRENTICE: &str = "the caller's own order was shown, and its propensities are not known";
 
 impl Recommender {
     /// A recommender whose random choices all derive from `seed`.
     #[must_use]
-    pub fn new(registry: Arc<Registry>, sessions: Arc<SessionStore>, catalogue: Catalogue, seed: u64) -> Self {
-        Self { registry, sessions, catalogue, seed }
+    pub fn new(
+        registry: Arc<Registry>,
+        traffic: Arc<Traffic>,
+        sessions: Arc<SessionStore>,
+        catalogue: Arc<Catalogue>,
+        fallback: Fallback,
+        seed: u64,
+    ) -> Self {
+        Self { registry, traffic, sessions, catalogue, attribution: Attribution::default(), fallback, seed }
     }
 
     /// Decides a slate.
     ///
     /// # Errors
-    /// A request that the live policy does not accept, a model that is busy or fails.
+    /// A request that the policy does not accept, a model that is busy, late or fails.
     pub async fn recommend(&self, ask: Ask) -> Result<Pick, RecommendError> {
-        let policy = self.registry.live(ask.policy.as_deref())?;
-        let limits = policy.manifest.slate;
-        let candidates = self.candidates(&ask)?;
-        if candidates.len() > limits.max_candidates {
-            return Err(RecommendError::TooManyCandidates { given: candidates.len(), most: limits.max_candidates });
+        let started = Clock::now();
+        let key = ask.user_id.as_deref().or(ask.session_id.as_deref()).unwrap_or(&ask.decision_id);
+        let chosen = self.registry.choose(ask.policy.as_deref(), ask.policy_version, key)?;
+        let routed = ask.policy_version.is_none();
+        let result = self.decide(ask, &chosen).await;
+        let failed = match &result {
+            Ok(pick) => pick.decision.mode == Mode::Fallback,
+            Err(error) => error.is_the_policys(),
+        };
+        // What a caller did wrong, and whom a test asked for, says nothing of a version on trial.
+        if routed && (failed || result.is_ok()) {
+            let manifest = &chosen.policy.manifest;
+            let breach = self.registry.count(&manifest.name, manifest.version, failed, started.elapsed());
+            self.take_back(&manifest.name, breach);
         }
-        let most = limits.max_size.min(candidates.len());
+        result
+    }
+
+    /// The slate was journalled and will be shown: tells the session, so that it never knows more than the journal.
+    pub fn shown(&self, pick: &Pick) {
+        let Pick { decision, policy, session, encoded, .. } = pick;
+        // What the caller put in order earns nothing for the policy.
+        if decision.mode == Mode::Policy {
+            self.attribution.decided(decision, policy);
+        }
+        if let Some(key) = session {
+            let ids = decision.slate.iter().map(|shown| shown.item.clone());
+            let items = ids.zip(encoded.iter().cloned()).collect();
+            self.sessions.show(&policy.manifest, key.clone(), &decision.decision_id, decision.time, items);
+        }
+    }
+
+    /// Feedback was journalled that is new: tells the session, and the figures of the version that decided.
+    pub fn responded(&self, feedback: &Feedback) {
+        self.sessions.respond(feedback);
+        if let Some(rewarded) = self.attribution.respond(feedback) {
+            let breach = self.registry.reward(&rewarded.policy, rewarded.version, rewarded.before, rewarded.after);
+            self.take_back(&rewarded.policy, breach);
+        }
+    }
+
+    fn take_back(&self, policy: &str, breach: Option<String>) {
+        let Some(why) = breach else { return };
+        let on_trial = self.registry.state(policy).ok().and_then(|state| state.route.canary);
+        if let Some(canary) = on_trial {
+            let (traffic, policy) = (Arc::clone(&self.traffic), policy.to_owned());
+            tokio::spawn(async move { traffic.take_back(&policy, canary.version, why).await });
+        }
+    }
+
+    async fn decide(&self, ask: Ask, chosen: &Chosen) -> Result<Pick, RecommendError> {
+        let policy = &chosen.policy;
+        let limits = policy.manifest.slate;
+        let resolved = resolve(&ask, &self.catalogue).await?;
+        let count = resolved.candidates.len();
+        if count > limits.max_candidates {
+            return Err(RecommendError::TooManyCandidates { given: count, most: limits.max_candidates });
+        }
+        let most = limits.max_size.min(count);
         if ask.size == 0 || ask.size > most {
             return Err(RecommendError::Size { size: ask.size, most });
         }
         // Whole microseconds are what the journal keeps, so the decision reads back as it was made.
         let now = Utc::now().trunc_subsecs(6);
-        let (view, session) = self.session_view(&ask, &policy, now);
         let seed = DecisionSeed::derive(self.seed, &ask.decision_id);
-        let query = encode(&policy, &ask, &candidates, view.history, &view.features, seed)?;
-        let item_width = policy.encoder.item_width();
-        let items = query.items.clone();
-        let exploration = policy.manifest.exploration;
-        let output = policy.engine.run(query).await?;
-        let ranked = policy.manifest.drawn_by(output.scores, &output.appeal, candidates.len(), ask.size);
-        let scores = Scores::new(&ranked, candidates.len(), &exploration)?;
-        let slate = draw(&exploration, &scores, ask.size, seed)?;
-        let encoded = slate.items.iter().map(|&item| items[item * item_width..][..item_width].to_vec()).collect();
-        let candidates: Vec<Candidate> = candidates
+        let baseline = caller_order(&ask, &resolved.candidates)?;
+        let (view, session) = self.session_view(&ask, policy, now);
+        let asked = Asked::new(policy, &ask, &resolved, &view, seed)?;
+        let shadows = chosen.shadow.iter().map(|shadow| self.shadow(shadow, &ask, &resolved, now, seed));
+        let (answered, shadows) =
+            futures::join!(within(ask.deadline, policy.engine.run(asked.query.clone())), join_all(shadows));
+        let own = match answered {
+            Ok(output) => Some(asked.draw(&output?, ask.size, seed)?),
+            Err(late) if self.fallback == Fallback::None => return Err(late),
+            Err(_) => None,
+        };
+        let scores = own.as_ref().map(|own| own.scores[..count].to_vec());
+        let ids = |items: &[usize]| items.iter().map(|&item| resolved.candidates[item].1.clone()).collect::<Vec<_>>();
+        let (drawn, mode, mut alternatives) = match own {
+            None => (certain(&baseline[..ask.size]), Mode::Fallback, Vec::new()),
+            Some(own) if chosen.apprentice => {
+                let shown = certain(&baseline[..ask.size]);
+                let beside = own.beside(&shown.slate.items, ids);
+                (shown, Mode::Apprentice, vec![beside])
+            }
+            Some(own) => (own.drawn, Mode::Policy, Vec::new()),
+        };
+        let slate = &drawn.slate;
+        alternatives.extend(shadows.into_iter().flatten().map(|shadow| shadow.beside(&slate.items, ids)));
+        let width = policy.encoder.item_width();
+        let encoded = slate.items.iter().map(|&item| asked.query.items[item * width..][..width].to_vec()).collect();
+        let candidates: Vec<Candidate> = resolved
+            .candidates
             .into_iter()
-            .zip(scores.first())
-            .map(|((_, item, features), &score)| Candidate { item, features, score: Some(score) })
+            .enumerate()
+            .map(|(index, (_, item, features))| {
+                let score = scores.as_ref().map(|scores| scores[index]);
+                Candidate { item, features, score }
+            })
             .collect();
+        let (page_id, slot) = ask.slot.unzip();
         let decision = Decision {
             decision_id: ask.decision_id,
             time: now,
@@ -172,49 +195,55 @@ impl Recommender {
             seed: Some(seed.value() as i64),
             user_id: ask.user_id,
             session_id: ask.session_id,
-            user: ask.user,
+            user: resolved.user,
             context: ask.context,
             session: view.features,
-            slate: Shown::from_drawn(&slate, &candidates),
+            slate: Shown::from_drawn(slate, &candidates),
             candidates,
             propensity: slate.propensities.joint(),
             propensity_draws: slate.propensities.draws.map(|draws| draws as i32),
+            marginal_draws: drawn.marginal_draws.map(|draws| draws as i32),
+            mode,
+            not_evaluable: match mode {
+                Mode::Policy => None,
+                Mode::Apprentice => Some(APPRENTICE.to_owned()),
+                Mode::Fallback => Some(FALLBACK.to_owned()),
+            },
+            page_id,
+            slot,
+            rules: (!ask.rules.is_empty()).then(|| serde_json::json!(ask.rules).to_string()),
+            baseline: ask.baseline,
+            catalogue_version: resolved.catalogue_version.map(|version| version as i64),
+            alternatives,
         };
-        Ok(Pick { decision, policy, session, encoded })
+        Ok(Pick { decision, policy: Arc::clone(policy), history: view.history, session, encoded })
     }
 
-    /// Tells the session that the slate was shown. Called once the decision is in the journal, so that the session
-    /// never knows more than the journal.
-    pub fn shown(&self, pick: &Pick) {
-        let Pick { decision, policy, session, encoded } = pick;
-        if let Some(key) = session {
-            let ids = decision.slate.iter().map(|shown| shown.item.clone());
-            let items = ids.zip(encoded.iter().cloned()).collect();
-            self.sessions.show(&policy.manifest, key.clone(), &decision.decision_id, decision.time, items);
-        }
-    }
-
-    /// The candidates left after exclusions: index in the request, id, features.
-    fn candidates(&self, ask: &Ask) -> Result<Vec<(usize, String, Features)>, RecommendError> {
-        let excluded: HashSet<&str> = ask.exclude.iter().map(String::as_str).collect();
-        let mut seen = HashSet::with_capacity(ask.candidates.len());
-        let mut candidates = Vec::with_capacity(ask.candidates.len());
-        for (index, (id, given)) in ask.candidates.iter().enumerate() {
-            if !seen.insert(id.as_str()) {
-                return Err(RecommendError::Duplicate { index, id: id.clone() });
+    /// What a policy would show that is not asked for it; `None`, logged and counted, where it cannot answer.
+    async fn shadow<'a>(
+        &self,
+        policy: &'a LoadedPolicy,
+        ask: &Ask,
+        resolved: &Resolved,
+        now: DateTime<Utc>,
+        seed: DecisionSeed,
+    ) -> Option<Own<'a>> {
+        let answer = async {
+            let (view, _) = self.session_view(ask, policy, now);
+            let asked = Asked::new(policy, ask, resolved, &view, seed)?;
+            let output = within(ask.deadline, policy.engine.run(asked.query.clone())).await??;
+            Ok::<_, RecommendError>(asked.draw(&output, ask.size, seed)?)
+        };
+        let manifest = &policy.manifest;
+        match answer.await {
+            Ok(own) => Some(own),
+            Err(error) => {
+                tracing::debug!(policy = manifest.name, version = manifest.version, %error, "a shadow did not answer");
+                metrics::counter!("slated_shadow_failures_total", "policy" => manifest.name.clone(), "version" => manifest.version.to_string())
+                    .increment(1);
+                None
             }
-            if excluded.contains(id.as_str()) {
-                continue;
-            }
-            let features = match (self.catalogue.get(id), given) {
-                (Some(known), Some(given)) => known.overlaid_with(given),
-                (Some(known), None) => known.clone(),
-                (None, Some(given)) => given.clone(),
-                (None, None) => return Err(RecommendError::UnknownItem { index, id: id.clone() }),
-            };
-            candidates.push((index, id.clone(), features));
         }
-        Ok(candidates)
     }
 
     fn session_view(&self, ask: &Ask, policy: &LoadedPolicy, now: DateTime<Utc>) -> (SessionView, Option<SessionKey>) {
@@ -230,17 +259,115 @@ impl Recommender {
     }
 }
 
-fn encode(
+/// A request as one policy sees it.
+struct Asked<'a> {
+    policy: &'a LoadedPolicy,
+    query: Query,
+    constraints: Constraints,
+}
+
+/// What one policy chose.
+struct Own<'a> {
+    policy: &'a LoadedPolicy,
+    constraints: Constraints,
+    /// `[rows, candidates]`.
+    scores: Vec<f32>,
+    candidates: usize,
+    size: usize,
+    seed: DecisionSeed,
+    drawn: ConstrainedSlate,
+}
+
+impl<'a> Asked<'a> {
+    fn new(
+        policy: &'a LoadedPolicy,
+        ask: &Ask,
+        resolved: &Resolved,
+        view: &SessionView,
+        seed: DecisionSeed,
+    ) -> Result<Self, RecommendError> {
+        let candidates = &resolved.candidates;
+        let query = encode(policy, &resolved.user, &ask.context, view, candidates, seed)?;
+        let named = candidates.iter().map(|(_, id, features)| (id.as_str(), features));
+        let constraints = ask.rules.constraints(named, ask.size, &query.items, policy.encoder.item_width())?;
+        Ok(Self { policy, query, constraints })
+    }
+
+    fn draw(&self, output: &Output, size: usize, seed: DecisionSeed) -> Result<Own<'a>, DrawError> {
+        let exploration = &self.policy.manifest.exploration;
+        let ranked = self.policy.manifest.drawn_by(output.scores.clone(), &output.appeal, self.query.candidates, size);
+        let scores = Scores::new(&ranked, self.query.candidates, exploration)?;
+        let constraints = self.constraints.clone();
+        let drawn = if constraints.is_empty() {
+            ConstrainedSlate { slate: draw(exploration, &scores, size, seed)?, marginal_draws: None }
+        } else {
+            draw_constrained(exploration, &scores, size, &constraints, seed)?
+        };
+        let candidates = scores.candidates();
+        Ok(Own { policy: self.policy, constraints, scores: ranked, candidates, size, seed, drawn })
+    }
+}
+
+impl Own<'_> {
+    /// This choice beside what was shown.
+    fn beside(self, shown: &[usize], ids: impl Fn(&[usize]) -> Vec<String>) -> Alternative {
+        let items = &self.drawn.slate.items;
+        let same = items.iter().zip(shown).filter(|(own, shown)| own == shown).count();
+        let manifest = &self.policy.manifest;
+        Alternative {
+            policy: manifest.name.clone(),
+            policy_version: manifest.version as i64,
+            model_sha256: manifest.model_sha256.clone(),
+            slate: ids(items),
+            propensity: self.drawn.slate.propensities.joint(),
+            shown_propensity: self.probability_of(shown),
+            agreement: same as f64 / items.len().max(shown.len()).max(1) as f64,
+        }
+    }
+
+    /// The probability of another slate. The estimate that posterior draws give holds for a drawn slate alone.
+    fn probability_of(&self, shown: &[usize]) -> Option<f64> {
+        let exploration = &self.policy.manifest.exploration;
+        if matches!(exploration, Exploration::PosteriorSampling { .. }) {
+            return None;
+        }
+        let scores = Scores::new(&self.scores, self.candidates, exploration).ok()?;
+        let found = if self.constraints.is_empty() {
+            propensities(exploration, &scores, shown)
+        } else {
+            constrained_propensities(exploration, &scores, shown, self.size, &self.constraints, self.seed)
+                .map(|constrained| constrained.slate.propensities)
+        };
+        found.ok().map(|propensities| propensities.joint())
+    }
+}
+
+fn certain(items: &[usize]) -> ConstrainedSlate {
+    ConstrainedSlate { slate: DrawnSlate::certain(items.to_vec()), marginal_draws: None }
+}
+
+async fn within<T>(deadline: Option<Instant>, answer: impl Future<Output = T>) -> Result<T, RecommendError> {
+    match deadline {
+        Some(deadline) => timeout_at(deadline, answer).await.map_err(|_| RecommendError::Late),
+        None => Ok(answer.await),
+    }
+}
+
+/// The query that a policy's model is asked.
+///
+/// # Errors
+/// A feature that its schema refuses.
+pub fn encode(
     policy: &LoadedPolicy,
-    ask: &Ask,
+    user: &Features,
+    context: &Features,
+    view: &SessionView,
     candidates: &[(usize, String, Features)],
-    history: Vec<f32>,
-    session: &Features,
     seed: DecisionSeed,
 ) -> Result<Query, RecommendError> {
     let encoder = &policy.encoder;
     let mut state = Vec::with_capacity(encoder.state_width());
-    encoder.encode_state(&ask.user, &ask.context, session, &mut state).map_err(RecommendError::State)?;
+    encoder.encode_state(user, context, &view.features, &mut state).map_err(RecommendError::State)?;
     let mut items = Vec::with_capacity(candidates.len() * encoder.item_width());
     for (index, id, features) in candidates {
         encoder.encode_item(features, &mut items).map_err(|source| RecommendError::Candidate {
@@ -255,5 +382,5 @@ fn encode(
         .signature
         .noise
         .map_or_else(Vec::new, |draws| standard_normal(&mut seed.noise_generator(), rows * draws));
-    Ok(Query { state, items, candidates: candidates.len(), history, noise, rows })
+    Ok(Query { state, items, candidates: candidates.len(), history: view.history.clone(), noise, rows })
 }

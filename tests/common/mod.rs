@@ -145,6 +145,12 @@ impl Service {
         read(self.send(Method::POST, path, Some(body)).await).await
     }
 
+    /// Posts JSON with a further header; the status and the answer's JSON.
+    pub async fn post_with(&self, path: &str, header: (&str, &str), body: &Value) -> (StatusCode, Value) {
+        let request = self.client.post(format!("{}{path}", self.url)).header(header.0, header.1).json(body);
+        read(request.send().await.expect("an answer")).await
+    }
+
     /// Posts JSON and expects 200.
     pub async fn ok(&self, path: &str, body: &Value) -> Value {
         let (status, answer) = self.post(path, body).await;
@@ -213,6 +219,15 @@ pub fn request(event_id: &str) -> Value {
         "candidates": [item("a", -0.7), item("b", 0.1), item("c", 1.2), item("d", 0.4)],
         "slate_size": 2,
     })
+}
+
+/// A request that keeps a model with many posterior draws busy for a while.
+pub fn heavy(event_id: &str, candidates: usize) -> Value {
+    let mut body = request(event_id);
+    let item = body["candidates"][0]["features"].clone();
+    let items = (0..candidates).map(|index| json!({"id": format!("item-{index}"), "features": item}));
+    body["candidates"] = items.collect();
+    body
 }
 
 /// The Python with which the tests check what others make of our files.

@@ -42,6 +42,7 @@ fn decision(id: &str, second: i64) -> Decision {
         slate: vec![shown("a", 0, 0.5), shown("b", 1, 0.25)],
         propensity: 0.25,
         propensity_draws: None,
+        ..Decision::default()
     }
 }
 

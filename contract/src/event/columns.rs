@@ -9,11 +9,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
-use super::{Decision, Feedback};
+use super::{Decision, Feedback, RouteChange};
 
 /// A kind of event that the journal keeps.
 pub trait Event: Serialize + DeserializeOwned + Clone + Send + Sync + 'static {
-    /// The name of its folder in the journal: `decisions` or `feedback`.
+    /// The name of its folder in the journal: `decisions`, `feedback` or `changes`.
     const KIND: &'static str;
 
     /// Its columns.
@@ -77,6 +77,22 @@ impl Event for Feedback {
     }
 }
 
+impl Event for RouteChange {
+    const KIND: &'static str = "changes";
+
+    fn columns() -> &'static SchemaRef {
+        &CHANGE
+    }
+
+    fn id(&self) -> &str {
+        &self.change_id
+    }
+
+    fn time(&self) -> DateTime<Utc> {
+        self.time
+    }
+}
+
 /// The columns of a kind of event.
 #[must_use]
 pub fn schema<E: Event>() -> SchemaRef {
@@ -109,6 +125,15 @@ static DECISION: LazyLock<SchemaRef> = LazyLock::new(|| {
         field("cascade_propensity", DataType::Float64),
         field("marginal_propensity", DataType::Float64),
     ];
+    let alternative = [
+        text("policy"),
+        field("policy_version", DataType::Int64),
+        text("model_sha256"),
+        list("slate", text("element")),
+        field("propensity", DataType::Float64),
+        optional(field("shown_propensity", DataType::Float64)),
+        field("agreement", DataType::Float64),
+    ];
     Arc::new(Schema::new(vec![
         text("decision_id"),
         time("time"),
@@ -127,6 +152,15 @@ static DECISION: LazyLock<SchemaRef> = LazyLock::new(|| {
         list("slate", field("element", DataType::Struct(Fields::from(shown.to_vec())))),
         field("propensity", DataType::Float64),
         optional(field("propensity_draws", DataType::Int32)),
+        optional(field("marginal_draws", DataType::Int32)),
+        text("mode"),
+        optional(text("not_evaluable")),
+        optional(text("page_id")),
+        optional(text("slot")),
+        optional(text("rules")),
+        list("baseline", text("element")),
+        optional(field("catalogue_version", DataType::Int64)),
+        list("alternatives", field("element", DataType::Struct(Fields::from(alternative.to_vec())))),
     ]))
 });
 
@@ -142,6 +176,11 @@ static FEEDBACK: LazyLock<SchemaRef> = LazyLock::new(|| {
         optional(text("item")),
         optional(field("position", DataType::Int32)),
     ]))
+});
+
+static CHANGE: LazyLock<SchemaRef> = LazyLock::new(|| {
+    let texts = ["source", "policy", "action", "before", "after", "by", "why"].map(text);
+    Arc::new(Schema::new([text("change_id"), time("time")].into_iter().chain(texts).collect::<Vec<_>>()))
 });
 
 fn field(name: &str, kind: DataType) -> FieldRef {
@@ -178,7 +217,7 @@ fn features(name: &str) -> FieldRef {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{Candidate, Shown};
+    use crate::event::{Alternative, Candidate, Mode, Shown};
     use crate::feature::{FeatureValue, Features};
 
     fn decision() -> Decision {
@@ -212,6 +251,23 @@ mod tests {
             }],
             propensity: 0.5,
             propensity_draws: Some(100),
+            marginal_draws: Some(50),
+            mode: Mode::Apprentice,
+            not_evaluable: Some("why".to_owned()),
+            page_id: Some("page".to_owned()),
+            slot: Some("top".to_owned()),
+            rules: Some("{}".to_owned()),
+            baseline: vec!["b".to_owned(), "a".to_owned()],
+            catalogue_version: Some(7),
+            alternatives: vec![Alternative {
+                policy: "q".to_owned(),
+                policy_version: 2,
+                model_sha256: "cd".to_owned(),
+                slate: vec!["a".to_owned()],
+                propensity: 0.125,
+                shown_propensity: None,
+                agreement: 0.5,
+            }],
         }
     }
 
@@ -224,6 +280,27 @@ mod tests {
         let batch = encode(&events).unwrap();
         assert_eq!(&batch.schema(), Decision::columns());
         assert_eq!(decode::<Decision>(&batch).unwrap(), events);
+    }
+
+    #[test]
+    fn columns_that_came_later_read_as_empty_from_older_segments() {
+        let batch = encode(&[decision()]).unwrap();
+        let version_1 = (0..17).collect::<Vec<_>>();
+        assert_eq!(batch.schema().field(16).name(), "propensity_draws");
+        let read = decode::<Decision>(&batch.project(&version_1).unwrap()).unwrap();
+        let expected = Decision {
+            marginal_draws: None,
+            mode: Mode::Policy,
+            not_evaluable: None,
+            page_id: None,
+            slot: None,
+            rules: None,
+            baseline: Vec::new(),
+            catalogue_version: None,
+            alternatives: Vec::new(),
+            ..decision()
+        };
+        assert_eq!(read, [expected]);
     }
 
     #[test]

@@ -8,7 +8,9 @@ use crate::feature::{Features, columnar};
 use crate::slate::{DrawnSlate, Propensities};
 
 /// One decision. Everything that recomputing it needs is here or in the policy bundle that `model_sha256` names.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+///
+/// Columns that later versions of the schema added read as empty from segments written before them.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Decision {
     /// Unique; a UUIDv7 unless the caller gave its own.
     pub decision_id: String,
@@ -48,6 +50,66 @@ pub struct Decision {
     pub propensity: f64,
     /// How many draws the propensities are estimated from; absent where they are exact.
     pub propensity_draws: Option<i32>,
+    /// How many draws the marginal propensities alone are estimated from; absent where they are as exact as the rest.
+    #[serde(default)]
+    pub marginal_draws: Option<i32>,
+    /// How what was shown came about.
+    #[serde(default)]
+    pub mode: Mode,
+    /// Why the propensities say nothing about the probability of what was shown, so that no evaluation may weigh by
+    /// them; absent where they do.
+    #[serde(default)]
+    pub not_evaluable: Option<String>,
+    /// The request of several slots that this decision was one of.
+    #[serde(default)]
+    pub page_id: Option<String>,
+    /// Its slot.
+    #[serde(default)]
+    pub slot: Option<String>,
+    /// The rules that the slate was drawn under, as JSON: pinned items and business constraints.
+    #[serde(default)]
+    pub rules: Option<String>,
+    /// The caller's own order, by item id; empty where it is the order of the candidates.
+    #[serde(default)]
+    pub baseline: Vec<String>,
+    /// The version of the catalogue that lent features to the request; absent where none did.
+    #[serde(default)]
+    pub catalogue_version: Option<i64>,
+    /// What other policies would have shown, or this one where the caller's order was shown in its place.
+    #[serde(default)]
+    pub alternatives: Vec<Alternative>,
+}
+
+/// How what was shown came about.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// The policy's slate was shown.
+    #[default]
+    Policy,
+    /// The caller's own order was shown, while the policy learns from the side.
+    Apprentice,
+    /// The caller's own order was shown, because the policy did not answer in time.
+    Fallback,
+}
+
+/// A slate that was computed and not shown.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Alternative {
+    /// The policy.
+    pub policy: String,
+    /// Its version.
+    pub policy_version: i64,
+    /// SHA-256 of its model, in hex.
+    pub model_sha256: String,
+    /// The slate it would have shown, by item id.
+    pub slate: Vec<String>,
+    /// The probability of that slate under this policy.
+    pub propensity: f64,
+    /// The probability under this policy of the slate that was shown; absent where it cannot be computed.
+    pub shown_propensity: Option<f64>,
+    /// The share of positions at which the two slates hold the same item.
+    pub agreement: f64,
 }
 
 /// One candidate.

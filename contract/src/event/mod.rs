@@ -1,13 +1,15 @@
-//! What is journalled: decisions and feedback, and their Parquet columns.
+//! What is journalled: decisions, feedback and changes of routes, and their Parquet columns.
 
+mod change;
 mod columns;
 mod decision;
 mod feedback;
 mod identifier;
 mod segment;
 
+pub use change::RouteChange;
 pub use columns::{ColumnsError, Event, decode, encode, schema};
-pub use decision::{Candidate, Decision, Shown};
+pub use decision::{Alternative, Candidate, Decision, Mode, Shown};
 pub use feedback::Feedback;
 pub use identifier::{
     Identifier, IdentifierError, MAX_IDENTIFIER, check_event_type, check_identifier, deterministic_id,
@@ -15,4 +17,6 @@ pub use identifier::{
 pub use segment::{DateSegments, SegmentError, SegmentReader, segments};
 
 /// The version of the journal's columns; written into every segment's metadata.
-pub const SCHEMA_VERSION: u32 = 1;
+///
+/// Version 2 added to decisions `marginal_draws` and every column after it; segments of version 1 still read.
+pub const SCHEMA_VERSION: u32 = 2;

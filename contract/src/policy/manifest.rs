@@ -8,7 +8,7 @@ use thiserror::Error;
 use crate::feature::{Encoder, FeatureSchema, SchemaError};
 use crate::reward::{RewardDefinition, RewardError};
 use crate::session::{SessionAccumulator, SessionError, SessionSettings};
-use crate::slate::{Exploration, ExplorationError, ObjectiveError, SlateObjective};
+use crate::slate::{Exploration, ExplorationError, ObjectiveError, SlateObjective, drawn_by};
 use crate::tensor::Signature;
 
 /// The format that this crate reads and writes.
@@ -99,12 +99,13 @@ pub struct TrainingRecord {
 }
 
 /// One figure of an offline evaluation.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Evaluation {
     /// The estimator, such as `snips`.
     pub estimator: String,
-    /// Its estimate of the policy's value: the mean over decisions of the sum of the rewards of the items shown.
+    /// Its estimate of the policy's value: mean reward of a decision, over all the items it shows; for
+    /// `simulated_return`, mean return of an episode.
     pub value: f64,
     /// Lower bound of the interval.
     pub lower: f64,
@@ -113,21 +114,22 @@ pub struct Evaluation {
     /// The interval's confidence, such as 0.95.
     pub confidence: f64,
     /// How the interval was made, such as `bootstrap`.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub interval: String,
-    /// How many logged decisions it rests on.
+    /// How many logged decisions, or simulated episodes, it rests on.
     pub rounds: u64,
-    /// How many decisions of the policy itself would say as much.
-    #[serde(default)]
-    pub effective_sample_size: f64,
-    /// The logging policy's own value on the same decisions.
-    pub baseline: f64,
+    /// How many decisions of the policy itself would say as much; absent where nothing was logged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effective_sample_size: Option<f64>,
+    /// The logging policy's own value on the same decisions; absent where nothing was logged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub baseline: Option<f64>,
     /// How it compares with the policy that it was to replace; absent where it was evaluated alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub against: Option<Comparison>,
-    /// SHA-256 over the decisions and rewards of the log, in order, in hex.
-    #[serde(default)]
-    pub data_digest: String,
+    /// SHA-256 over the decisions and rewards of the log, in order, in hex; absent where nothing was logged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_digest: Option<String>,
 }
 
 /// The improvement of a policy over another one, estimated from the same decisions.
@@ -152,11 +154,17 @@ pub struct Parity {
     pub state: Vec<f32>,
     /// The rows of `items`.
     pub items: Vec<Vec<f32>>,
+    /// The rows of `history`, laid one after the other; empty where the model takes none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub history: Vec<f32>,
     /// One `noise` row; empty where the model takes none.
     #[serde(default)]
     pub noise: Vec<f32>,
     /// The score of each item.
     pub scores: Vec<f32>,
+    /// The appeal of each item; empty where the model gives none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub appeal: Vec<f32>,
     /// The greatest allowed difference, relative to the greatest score where that is above 1.
     pub tolerance: f32,
 }
@@ -270,13 +278,10 @@ impl Manifest {
         Ok(encoder)
     }
 
-    /// The numbers that a slate of `size` is drawn by, from the model's output, `[rows, candidates]` each: the scores
-    /// themselves, or what the slate objective makes of scores and appeal.
+    /// [`drawn_by`] for this policy.
     #[must_use]
     pub fn drawn_by(&self, scores: Vec<f32>, appeal: &[f32], candidates: usize, size: usize) -> Vec<f32> {
-        let Some(objective) = &self.objective else { return scores };
-        let rows = scores.chunks_exact(candidates.max(1)).zip(appeal.chunks_exact(candidates.max(1)));
-        rows.flat_map(|(scores, appeal)| objective.rank(scores, appeal, size)).collect()
+        drawn_by(self.objective.as_ref(), scores, appeal, candidates, size)
     }
 
     /// Whether the policy reads the session, so that the service must keep one.

@@ -111,18 +111,31 @@ pub fn draw(
     size: usize,
     seed: DecisionSeed,
 ) -> Result<DrawnSlate, DrawError> {
+    let items = draw_items(exploration, scores, size, seed)?;
+    let propensities = propensities(exploration, scores, &items)?;
+    Ok(DrawnSlate { items, propensities })
+}
+
+/// Draws the same slate as [`draw`], without its propensities: for simulated decisions that no one will evaluate.
+///
+/// # Errors
+/// As for [`draw`].
+pub fn draw_items(
+    exploration: &Exploration,
+    scores: &Scores,
+    size: usize,
+    seed: DecisionSeed,
+) -> Result<Vec<usize>, DrawError> {
     let candidates = scores.candidates();
     if size == 0 || size > candidates {
         return Err(DrawError::Size { size, candidates });
     }
     let mut generator = seed.slate_generator();
-    let items = match exploration {
+    Ok(match exploration {
         Exploration::Greedy | Exploration::PosteriorSampling { .. } => top(scores.first(), size),
         Exploration::EpsilonGreedy { epsilon } => draw_epsilon_greedy(scores.first(), size, *epsilon, &mut generator),
         Exploration::Softmax { temperature } => draw_plackett_luce(scores.first(), size, *temperature, &mut generator),
-    };
-    let propensities = propensities(exploration, scores, &items)?;
-    Ok(DrawnSlate { items, propensities })
+    })
 }
 
 /// The indices of the `size` highest values, best first; ties go to the lower index.

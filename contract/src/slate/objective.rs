@@ -130,5 +130,20 @@ impl SlateObjective {
     }
 }
 
+/// The numbers that a slate of `size` is drawn by, from the model's output, `[rows, candidates]` each: the scores
+/// themselves, or what the objective makes of scores and appeal.
+#[must_use]
+pub fn drawn_by(
+    objective: Option<&SlateObjective>,
+    scores: Vec<f32>,
+    appeal: &[f32],
+    candidates: usize,
+    size: usize,
+) -> Vec<f32> {
+    let Some(objective) = objective else { return scores };
+    let rows = scores.chunks_exact(candidates.max(1)).zip(appeal.chunks_exact(candidates.max(1)));
+    rows.flat_map(|(scores, appeal)| objective.rank(scores, appeal, size)).collect()
+}
+
 /// Dinkelbach's iteration converges faster than linearly; this is beyond what rounding leaves to improve.
 const MAX_ROUNDS: usize = 50;

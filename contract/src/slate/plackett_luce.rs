@@ -17,22 +17,10 @@ use super::{DrawError, Propensities};
 
 /// Propensities of a slate drawn from `scores` at a temperature.
 pub(super) fn propensities(scores: &[f32], slate: &[usize], temperature: f64) -> Propensities {
-    of_logits(&logits(scores, temperature), slate)
-}
-
-/// Sets the probability of each candidate that is `left` to come next; `None` where none is left.
-pub(super) fn next(scores: &[f32], left: &[usize], temperature: f64, chances: &mut [f64]) -> Option<()> {
-    let left_scores: Vec<f32> = left.iter().map(|&candidate| scores[candidate]).collect();
-    let logits = logits(&left_scores, temperature);
-    let log_total = log_sum_exp(&logits);
-    left.iter().zip(&logits).for_each(|(&candidate, logit)| chances[candidate] = (logit - log_total).exp());
-    (!left.is_empty()).then_some(())
-}
-
-fn logits(scores: &[f32], temperature: f64) -> Vec<f64> {
     let greatest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     // The temperature divides the difference, not the score, so that a small temperature cannot overflow to inf - inf.
-    scores.iter().map(|&score| (f64::from(score) - f64::from(greatest)) / temperature).collect()
+    let logits: Vec<f64> = scores.iter().map(|&score| (f64::from(score) - f64::from(greatest)) / temperature).collect();
+    of_logits(&logits, slate)
 }
 
 /// Propensities of a slate drawn from `logits` (n finite numbers, `w_i = exp(logit_i)`), for a policy whose logits are

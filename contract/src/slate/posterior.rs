@@ -9,10 +9,15 @@ use super::draw::top;
 use super::{Propensities, Scores};
 
 pub(super) fn propensities(scores: &Scores, slate: &[usize], draws: u32) -> Propensities {
+    let drawn: Vec<Vec<usize>> = scores.further().map(|row| top(row, slate.len())).collect();
+    of_slates(drawn.iter().map(Vec::as_slice), slate, draws)
+}
+
+/// The estimate from the slates that the further draws show.
+pub(super) fn of_slates<'a>(drawn: impl Iterator<Item = &'a [usize]>, slate: &[usize], draws: u32) -> Propensities {
     let mut same_prefix = vec![0_u32; slate.len()];
     let mut same_item = vec![0_u32; slate.len()];
-    for row in scores.further() {
-        let drawn = top(row, slate.len());
+    for drawn in drawn {
         let mut is_prefix = true;
         for (position, (&drawn, &shown)) in drawn.iter().zip(slate).enumerate() {
             is_prefix &= drawn == shown;

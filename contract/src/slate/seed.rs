@@ -43,8 +43,17 @@ impl DecisionSeed {
     /// The generator that draws the model's `noise`; another stream, so that neither shifts the other.
     #[must_use]
     pub fn noise_generator(self) -> ChaCha8Rng {
+        self.stream(1)
+    }
+
+    /// The generator that simulates prefixes, where marginal propensities are estimated from them.
+    pub(super) fn marginal_generator(self) -> ChaCha8Rng {
+        self.stream(2)
+    }
+
+    fn stream(self, stream: u64) -> ChaCha8Rng {
         let mut generator = ChaCha8Rng::seed_from_u64(self.0);
-        generator.set_stream(1);
+        generator.set_stream(stream);
         generator
     }
 }

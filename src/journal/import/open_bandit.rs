@@ -291,6 +291,7 @@ impl Rows<'_> {
             }],
             propensity,
             propensity_draws: None,
+            ..Decision::default()
         };
         let feedback = clicked.then(|| Feedback {
             feedback_id: id("click"),

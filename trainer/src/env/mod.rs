@@ -3,20 +3,25 @@
 //! Each environment is a public type with typed users, documents and responses; [`Environment`] is what they share, so
 //! that rollouts, learners and the command line need not know which one they run.
 
+mod choice;
 mod error;
 mod generators;
+mod interest_evolution;
+mod interest_exploration;
 mod long_term_satisfaction;
 mod settings;
 mod spec;
 
+pub use choice::ChoiceModel;
 pub use error::EnvironmentError;
+pub use interest_evolution::{IevDocument, IevResponse, IevUser, InterestEvolution, InterestEvolutionSettings};
+pub use interest_exploration::{IexDocument, IexResponse, IexUser, InterestExploration, InterestExplorationSettings};
 pub use long_term_satisfaction::{
     LongTermSatisfaction, LongTermSatisfactionSettings, LtsDocument, LtsResponse, LtsUser,
 };
 pub use settings::EnvironmentSettings;
 pub use spec::{EnvironmentSpec, Outcome};
 
-use generators::Generators;
 use slated_contract::feature::Features;
 
 /// A recommendation problem that unfolds over a session.

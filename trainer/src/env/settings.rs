@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Environment, EnvironmentError, LongTermSatisfaction, LongTermSatisfactionSettings};
+use super::{
+    Environment, EnvironmentError, InterestEvolution, InterestEvolutionSettings, InterestExploration,
+    InterestExplorationSettings, LongTermSatisfaction, LongTermSatisfactionSettings,
+};
 
 /// The most candidates of a step.
 const MAX_CANDIDATES: usize = 10_000;
@@ -13,11 +16,15 @@ const MAX_CANDIDATES: usize = 10_000;
 pub enum EnvironmentSettings {
     /// See [`LongTermSatisfaction`].
     LongTermSatisfaction(LongTermSatisfactionSettings),
+    /// See [`InterestEvolution`].
+    InterestEvolution(InterestEvolutionSettings),
+    /// See [`InterestExploration`].
+    InterestExploration(InterestExplorationSettings),
 }
 
 impl EnvironmentSettings {
     /// The presets, by name.
-    pub const PRESETS: [&'static str; 2] = ["lts-tutorial", "lts"];
+    pub const PRESETS: [&'static str; 4] = ["lts-tutorial", "lts", "interest-evolution", "interest-exploration"];
 
     /// The settings of a preset.
     #[must_use]
@@ -25,6 +32,8 @@ impl EnvironmentSettings {
         match name {
             "lts-tutorial" => Some(Self::LongTermSatisfaction(LongTermSatisfactionSettings::tutorial())),
             "lts" => Some(Self::LongTermSatisfaction(LongTermSatisfactionSettings::default())),
+            "interest-evolution" => Some(Self::InterestEvolution(InterestEvolutionSettings::default())),
+            "interest-exploration" => Some(Self::InterestExploration(InterestExplorationSettings::default())),
             _ => None,
         }
     }
@@ -38,6 +47,16 @@ impl EnvironmentSettings {
             .ok_or_else(|| EnvironmentError::Unknown { name: name.to_owned(), known: Self::PRESETS.join(", ") })
     }
 
+    /// The environment's name.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::LongTermSatisfaction(_) => LongTermSatisfaction::NAME,
+            Self::InterestEvolution(_) => InterestEvolution::NAME,
+            Self::InterestExploration(_) => InterestExploration::NAME,
+        }
+    }
+
     /// Makes the environment.
     ///
     /// # Errors
@@ -45,6 +64,8 @@ impl EnvironmentSettings {
     pub fn build(&self) -> Result<Box<dyn Environment>, EnvironmentError> {
         Ok(match self {
             Self::LongTermSatisfaction(settings) => Box::new(LongTermSatisfaction::new(settings)?),
+            Self::InterestEvolution(settings) => Box::new(InterestEvolution::new(settings)?),
+            Self::InterestExploration(settings) => Box::new(InterestExploration::new(settings)?),
         })
     }
 }

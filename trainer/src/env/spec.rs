@@ -19,7 +19,7 @@ pub struct EnvironmentSpec {
     pub features: FeatureSchema,
     /// What the session accumulator must keep for these features.
     pub session: SessionSettings,
-    /// The names of the reference policies, for [`super::Environment::reference`].
+    /// The names of the reference policies, that of the greatest return first, for [`super::Environment::reference`].
     pub references: &'static [&'static str],
     /// The event type under which a response is journalled, such as `watch`; its value is the reward.
     pub event: &'static str,

@@ -93,6 +93,23 @@ impl Checkpoint {
         }
     }
 
+    /// Adds everything of another checkpoint under `name`.
+    pub fn nest(&mut self, name: &str, other: &Self) {
+        let inside = |key: &String| format!("{name}/{key}");
+        self.floats.extend(other.floats.iter().map(|(key, values)| (inside(key), values.clone())));
+        self.counts.extend(other.counts.iter().map(|(key, values)| (inside(key), values.clone())));
+    }
+
+    /// What was nested under `name`.
+    #[must_use]
+    pub fn nested(&self, name: &str) -> Self {
+        fn inside<T: Clone>(name: &str, arrays: &BTreeMap<String, Vec<T>>) -> BTreeMap<String, Vec<T>> {
+            let key = |key: &str| key.strip_prefix(name)?.strip_prefix('/').map(str::to_owned);
+            arrays.iter().filter_map(|(own, values)| Some((key(own)?, values.clone()))).collect()
+        }
+        Self { floats: inside(name, &self.floats), counts: inside(name, &self.counts) }
+    }
+
     /// The file's bytes; the same state gives the same bytes.
     ///
     /// # Errors

@@ -11,11 +11,11 @@ use slated_contract::tensor::{SCORES, Signature};
 use super::checkpoint::{Checkpoint, CheckpointError};
 use super::loss::{huber, quantile_huber};
 use super::trained::{Optimisation, TargetUpdate, Trained};
-use super::{Diverged, Exported, Learner, LearnerError, Problem, Update};
+use super::{Diverged, Exported, Learner, LearnerError, Problem, Snapshot, Update};
 use crate::nn::{Batch, NetworkSettings, NetworkShape, Trace};
 use crate::onnx::{GraphBuilder, OnnxError};
 use crate::replay::{Replay, Sample, Transition};
-use crate::rollout::{Observation, Scored};
+use crate::rollout::{Observation, Scored, Scorer};
 use slated_contract::session::SessionSettings;
 
 /// Settings of [`Dqn`].
@@ -94,6 +94,8 @@ pub struct Dqn {
     target_trace: Trace,
     next: Batch,
     next_trace: Trace,
+    /// The next states with the one candidate that was chosen.
+    chosen: Batch,
     updates: u64,
 }
 
@@ -124,6 +126,7 @@ impl Dqn {
             target_trace: Trace::default(),
             next: Batch::default(),
             next_trace: Trace::default(),
+            chosen: Batch::default(),
             updates: 0,
         })
     }
@@ -142,17 +145,28 @@ impl Dqn {
         let network = &self.online.network;
         let (window, width) = self.problem.window(network.window());
         self.next.fill(followed.iter().map(|&at| &*transitions[at].next), window, width);
-        network.forward(&self.target, &self.next, &mut self.target_trace);
-        if self.settings.double {
-            network.forward(&self.online.parameters, &self.next, &mut self.next_trace);
-        }
-        let values = self.target_trace.outputs();
-        let choosing = if self.settings.double { self.next_trace.outputs() } else { values };
-        for (&at, span) in followed.iter().zip(self.next.spans()) {
-            let best = greatest(choosing, span, outputs);
+        let chooser = if self.settings.double { &self.online.parameters } else { &self.target };
+        network.forward(chooser, &self.next, &mut self.next_trace);
+        let choosing = self.next_trace.outputs();
+        let best: Vec<usize> = self.next.spans().map(|span| greatest(choosing, span, outputs)).collect();
+        // Only what was chosen is asked of the target network, unless it takes the mean over all candidates.
+        let (values, rows) = if !self.settings.double {
+            (choosing, best)
+        } else if self.settings.network.dueling {
+            network.forward(&self.target, &self.next, &mut self.target_trace);
+            (self.target_trace.outputs(), best)
+        } else {
+            let chosen: Vec<[usize; 1]> =
+                self.next.starts.iter().zip(&best).map(|(start, row)| [row - start]).collect();
+            let observations = followed.iter().map(|&at| &*transitions[at].next);
+            self.chosen.fill_chosen(observations.zip(chosen.iter().map(|chosen| &chosen[..])), window, width);
+            network.forward(&self.target, &self.chosen, &mut self.target_trace);
+            (self.target_trace.outputs(), (0..followed.len()).collect())
+        };
+        for (&at, row) in followed.iter().zip(rows) {
             let own = &mut targets[at * outputs..][..outputs];
             let discount = transitions[at].discount;
-            own.iter_mut().zip(&values[best * outputs..]).for_each(|(target, value)| *target += discount * value);
+            own.iter_mut().zip(&values[row * outputs..]).for_each(|(target, value)| *target += discount * value);
         }
         targets
     }
@@ -246,6 +260,10 @@ impl Learner for Dqn {
         let rows = self.next_trace.outputs();
         let score = |row: usize| unit * rows[row * outputs..][..outputs].iter().sum::<f32>();
         self.next.spans().map(|span| Scored { scores: span.map(score).collect(), appeal: Vec::new() }).collect()
+    }
+
+    fn scorer(&self) -> Box<dyn Scorer> {
+        Box::new(Snapshot(self.clone()))
     }
 
     fn objective(&self) -> Option<SlateObjective> {

@@ -23,7 +23,7 @@ use thiserror::Error;
 use crate::nn::NetworkError;
 use crate::onnx::OnnxError;
 use crate::replay::{Replay, Sample};
-use crate::rollout::{Observation, Scored};
+use crate::rollout::{Observation, Scored, Scorer, ScorerError};
 
 /// What a policy is learned for: the widths of its tensors and the problem's size.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,7 +43,7 @@ pub struct Problem {
 }
 
 /// Learns from transitions.
-pub trait Learner: Send {
+pub trait Learner: Send + Sync {
     /// One gradient step on a sample of the replay.
     ///
     /// # Errors
@@ -52,6 +52,9 @@ pub trait Learner: Send {
 
     /// Scores the candidates of each observation as the exported model will.
     fn score(&mut self, observations: &[&Observation]) -> Vec<Scored>;
+
+    /// The policy as it stands, to be run elsewhere while learning goes on.
+    fn scorer(&self) -> Box<dyn Scorer>;
 
     /// How scores and appeal make a slate; `None` where the scores alone rank.
     fn objective(&self) -> Option<SlateObjective>;
@@ -70,6 +73,15 @@ pub trait Learner: Send {
     /// # Errors
     /// A tensor that is absent or of another length.
     fn restore(&mut self, checkpoint: &Checkpoint) -> Result<(), CheckpointError>;
+}
+
+/// A learner's copy that only scores.
+struct Snapshot<L>(L);
+
+impl<L: Learner> Scorer for Snapshot<L> {
+    fn score(&mut self, observations: &[&Observation], _: &[f32]) -> Result<Vec<Scored>, ScorerError> {
+        Ok(self.0.score(observations))
+    }
 }
 
 /// What one gradient step found.

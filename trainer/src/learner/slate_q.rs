@@ -11,11 +11,11 @@ use super::choice::{Choice, ChoiceSettings};
 use super::dqn::value_problem;
 use super::loss::huber;
 use super::trained::{Optimisation, TargetUpdate, Trained};
-use super::{Diverged, Exported, Learner, LearnerError, Problem, Update};
+use super::{Diverged, Exported, Learner, LearnerError, Problem, Snapshot, Update};
 use crate::nn::{Batch, NetworkSettings, NetworkShape, Trace};
 use crate::onnx::{GraphBuilder, OnnxError};
 use crate::replay::{Replay, Sample, Transition};
-use crate::rollout::{Observation, Scored};
+use crate::rollout::{Observation, Scored, Scorer};
 
 /// Settings of [`SlateQ`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -33,7 +33,7 @@ pub struct SlateQSettings {
     pub choice: ChoiceSettings,
     /// Rewards are multiplied by it while learning; scores are in units of the reward.
     pub reward_scale: f64,
-    /// The network of item values, and the hidden layers of that of taking nothing.
+    /// The networks of an item's worth and of the value of taking nothing.
     pub network: NetworkSettings,
     /// How the target networks follow.
     pub target: TargetUpdate,
@@ -87,14 +87,18 @@ impl SlateQSettings {
 /// `Q(s, A) = (v_0 q_0(s) + sum_{i in A} v_i q(s, i)) / (v_0 + sum_{i in A} v_i)`, and the value q(s, i) of taking item i is
 /// learned towards `r + g Q'(s', A')`, A' the best next slate (or the next one shown, for SARSA) and Q' by target networks.
 ///
-/// Taking nothing also leads somewhere, so its value `q_0(s)` is learned alike, where the paper gives it none. The model's
-/// scores are `q(s, i) - q_0(s)`: the worth of a slate over taking nothing does not depend on `q_0`.
+/// Taking nothing also leads somewhere, so its value `q_0(s)` is learned alike, where the paper gives it none. What is
+/// learned of an item is its worth over taking nothing, `q(s, i) = q_0(s) + a(s, i)`, by a network of its own: the value of
+/// a state may be a hundred times what tells its items apart. The model's scores are `a(s, i)`, for the best slate does
+/// not depend on `q_0`.
 #[derive(Debug, Clone)]
 pub struct SlateQ {
     settings: SlateQSettings,
     problem: Problem,
+    /// a(s, i).
     item: Trained,
     item_target: Vec<f32>,
+    /// q_0(s).
     nothing: Trained,
     nothing_target: Vec<f32>,
     choice: Choice,
@@ -110,7 +114,6 @@ struct Scratch {
     item: Trace,
     item_target: Trace,
     nothing: Trace,
-    nothing_target: Trace,
     choice: Trace,
 }
 
@@ -150,14 +153,13 @@ impl SlateQ {
         self.item.network.window().max(self.choice.window())
     }
 
-    /// Fills the scratch batches with all candidates, and runs the online networks: values and appeal of each row.
+    /// Runs the online networks on all candidates: leaves their worth over nothing in the scratch, and returns their
+    /// appeal.
     fn look(&mut self, observations: &[&Observation]) -> Vec<f32> {
         let (window, width) = self.problem.window(self.window());
         let scratch = &mut self.scratch;
         scratch.candidates.fill(observations.iter().copied(), window, width);
-        scratch.states.fill_states(observations.iter().copied(), window, width);
         self.item.network.forward(&self.item.parameters, &scratch.candidates, &mut scratch.item);
-        self.nothing.network.forward(&self.nothing.parameters, &scratch.states, &mut scratch.nothing);
         self.choice.appeal(&scratch.candidates, &mut scratch.choice)
     }
 
@@ -171,50 +173,25 @@ impl SlateQ {
         }
         let next: Vec<&Observation> = followed.iter().map(|&at| &*transitions[at].next).collect();
         let appeal = self.look(&next);
+        let (window, width) = self.problem.window(self.nothing.network.window());
         let scratch = &mut self.scratch;
+        scratch.states.fill_states(next, window, width);
         self.item.network.forward(&self.item_target, &scratch.candidates, &mut scratch.item_target);
-        self.nothing.network.forward(&self.nothing_target, &scratch.states, &mut scratch.nothing_target);
-        let (online, nothing) = (scratch.item.outputs(), scratch.nothing.outputs());
-        let (values, nothing_values) = (scratch.item_target.outputs(), scratch.nothing_target.outputs());
-        for (index, (&at, span)) in followed.iter().zip(scratch.candidates.spans()).enumerate() {
+        self.nothing.network.forward(&self.nothing_target, &scratch.states, &mut scratch.nothing);
+        let (online, values, nothing) =
+            (scratch.item.outputs(), scratch.item_target.outputs(), scratch.nothing.outputs());
+        for ((&at, span), nothing) in followed.iter().zip(scratch.candidates.spans()).zip(nothing) {
             let transition = transitions[at];
             let appeal = &appeal[span.clone()];
-            let shown = self.settings.target_slate == SlateTarget::Sarsa && !transition.next_slate.is_empty();
-            let slate = if shown {
-                transition.next_slate.clone()
-            } else {
-                let over_nothing: Vec<f32> = online[span.clone()].iter().map(|value| value - nothing[index]).collect();
-                self.objective.best(&over_nothing, appeal, self.problem.slate_size)
+            let slate = match self.settings.target_slate {
+                SlateTarget::Sarsa if !transition.next_slate.is_empty() => transition.next_slate.clone(),
+                _ => self.objective.best(&online[span.clone()], appeal, self.problem.slate_size),
             };
-            let base = nothing_values[index];
-            let over_nothing: Vec<f32> = values[span].iter().map(|value| value - base).collect();
-            let value = f64::from(base) + self.objective.worth(&over_nothing, appeal, &slate);
+            let value = f64::from(*nothing) + self.objective.worth(&values[span], appeal, &slate);
             targets[at] += transition.discount * value as f32;
         }
         targets
     }
-}
-
-/// Huber's loss of a network with one output a state against the targets of some transitions: the sum of their weighted
-/// losses, the gradient at the output, and the error of each.
-fn descend_on(
-    trained: &Trained,
-    chosen: &[usize],
-    targets: &[f32],
-    sample: &Sample,
-    errors: &mut [f32],
-) -> (f64, Vec<f32>) {
-    let share = 1.0 / targets.len() as f32;
-    let mut loss = 0.0;
-    let upstream = chosen.iter().zip(trained.trace.outputs()).map(|(&at, prediction)| {
-        let weight = sample.weights[at] * share;
-        errors[at] = prediction - targets[at];
-        let (part, slope) = huber(errors[at]);
-        loss += f64::from(weight * part);
-        weight * slope
-    });
-    let upstream = upstream.collect();
-    (loss, upstream)
 }
 
 impl Learner for SlateQ {
@@ -222,28 +199,39 @@ impl Learner for SlateQ {
         let update = self.updates + 1;
         let transitions: Vec<&Transition> = sample.indices.iter().map(|&index| replay.get(index)).collect();
         let targets = self.targets(&transitions);
-        let (taken, passed): (Vec<usize>, Vec<usize>) =
-            (0..transitions.len()).partition(|&at| transitions[at].consumed.is_some());
+        let taken: Vec<usize> = (0..transitions.len()).filter(|&at| transitions[at].consumed.is_some()).collect();
+        let items: Vec<[usize; 1]> = taken.iter().map(|&at| [transitions[at].taken().unwrap_or(0)]).collect();
+        let rows = taken.iter().zip(&items).map(|(&at, item)| (&*transitions[at].observation, &item[..]));
         let (window, width) = self.problem.window(self.item.network.window());
-        let taken_items: Vec<[usize; 1]> = taken.iter().map(|&at| [transitions[at].taken().unwrap_or(0)]).collect();
-        let rows = taken.iter().zip(&taken_items).map(|(&at, item)| (&*transitions[at].observation, &item[..]));
         self.item.batch.fill_chosen(rows, window, width);
-        self.nothing.batch.fill_states(passed.iter().map(|&at| &*transitions[at].observation), window, width);
-        let mut errors = vec![0.0; transitions.len()];
-        let (mut loss, mut norm) = (0.0, 0.0);
+        self.item.forward();
+        let (window, width) = self.problem.window(self.nothing.network.window());
+        let seen = transitions.iter().map(|transition| &*transition.observation);
+        self.nothing.batch.fill_states(seen, window, width);
+        self.nothing.forward();
+
+        let mut errors: Vec<f32> = self.nothing.trace.outputs().iter().zip(&targets).map(|(q, y)| q - y).collect();
+        for (&at, worth) in taken.iter().zip(self.item.trace.outputs()) {
+            errors[at] += worth;
+        }
+        let share = 1.0 / transitions.len() as f32;
+        let mut loss = 0.0;
+        let slope = |(error, weight): (&f32, &f32)| {
+            let (part, slope) = huber(*error);
+            loss += f64::from(share * weight * part);
+            share * weight * slope
+        };
+        // The value of taking an item is a sum, so both of its terms have the same gradient.
+        let upstream: Vec<f32> = errors.iter().zip(&sample.weights).map(slope).collect();
+        if !loss.is_finite() {
+            return Err(Diverged { update, what: "loss", value: loss });
+        }
         let how = self.settings.optimisation;
         let rate = how.rate_at(sample.progress);
-        for (trained, chosen) in [(&mut self.item, &taken), (&mut self.nothing, &passed)] {
-            if chosen.is_empty() {
-                continue;
-            }
-            trained.forward();
-            let (part, upstream) = descend_on(trained, chosen, &targets, sample, &mut errors);
-            if !part.is_finite() {
-                return Err(Diverged { update, what: "loss", value: part });
-            }
-            loss += part;
-            norm = f64::max(norm, trained.descend(&upstream, &how, rate, update)?);
+        let mut norm = self.nothing.descend(&upstream, &how, rate, update)?;
+        if !taken.is_empty() {
+            let upstream: Vec<f32> = taken.iter().map(|&at| upstream[at]).collect();
+            norm = norm.hypot(self.item.descend(&upstream, &how, rate, update)?);
         }
         loss += self.choice.learn(&transitions, &self.problem, &how, rate, update)?;
         self.updates = update;
@@ -255,14 +243,16 @@ impl Learner for SlateQ {
     fn score(&mut self, observations: &[&Observation]) -> Vec<Scored> {
         let appeal = self.look(observations);
         let unit = 1.0 / self.settings.reward_scale as f32;
-        let (values, nothing) = (self.scratch.item.outputs(), self.scratch.nothing.outputs());
-        let spans = self.scratch.candidates.spans().enumerate();
-        spans
-            .map(|(index, span)| Scored {
-                scores: values[span.clone()].iter().map(|value| unit * (value - nothing[index])).collect(),
-                appeal: appeal[span].to_vec(),
-            })
-            .collect()
+        let worth = self.scratch.item.outputs();
+        let scored = |span: std::ops::Range<usize>| Scored {
+            scores: worth[span.clone()].iter().map(|worth| unit * worth).collect(),
+            appeal: appeal[span].to_vec(),
+        };
+        self.scratch.candidates.spans().map(scored).collect()
+    }
+
+    fn scorer(&self) -> Box<dyn Scorer> {
+        Box::new(Snapshot(self.clone()))
     }
 
     fn objective(&self) -> Option<SlateObjective> {
@@ -272,13 +262,11 @@ impl Learner for SlateQ {
     fn export(&self) -> Result<Exported, OnnxError> {
         let signature = Signature { appeal: true, ..self.problem.signature(self.window()) };
         let mut graph = GraphBuilder::new("slate_q", signature);
-        let values = self.item.network.graph(&mut graph, "q", &self.item.parameters)?;
-        let nothing = self.nothing.network.graph(&mut graph, "q_0", &self.nothing.parameters)?;
-        let over_nothing = graph.node("Sub", &[&values, &nothing]);
+        let worth = self.item.network.graph(&mut graph, "worth", &self.item.parameters)?;
         let axis = graph.integers("output_axis", &[2]);
-        let over_nothing = graph.node("Squeeze", &[&over_nothing, &axis]);
+        let worth = graph.node("Squeeze", &[&worth, &axis]);
         let unit = graph.constant("unit", &[1], &[1.0 / self.settings.reward_scale as f32])?;
-        let scores = graph.node("Mul", &[&over_nothing, &unit]);
+        let scores = graph.node("Mul", &[&worth, &unit]);
         graph.output(SCORES, &scores)?;
         let appeal = self.choice.graph(&mut graph)?;
         graph.output(APPEAL, &appeal)?;
@@ -286,18 +274,18 @@ impl Learner for SlateQ {
     }
 
     fn save(&self, checkpoint: &mut Checkpoint) {
-        self.item.save("q", checkpoint);
+        self.item.save("worth", checkpoint);
         self.nothing.save("q_0", checkpoint);
-        checkpoint.floats("q.target", &self.item_target);
+        checkpoint.floats("worth.target", &self.item_target);
         checkpoint.floats("q_0.target", &self.nothing_target);
         self.choice.save(checkpoint);
         checkpoint.count("updates", self.updates);
     }
 
     fn restore(&mut self, checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
-        self.item.restore("q", checkpoint)?;
+        self.item.restore("worth", checkpoint)?;
         self.nothing.restore("q_0", checkpoint)?;
-        checkpoint.read_floats("q.target", &mut self.item_target)?;
+        checkpoint.read_floats("worth.target", &mut self.item_target)?;
         checkpoint.read_floats("q_0.target", &mut self.nothing_target)?;
         self.choice.restore(checkpoint)?;
         self.updates = checkpoint.read_count("updates")?;

@@ -4,8 +4,9 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use super::Transition;
 use super::sum_tree::SumTree;
+use super::{Transition, store};
+use crate::learner::{Checkpoint, CheckpointError};
 
 /// How transitions are kept and drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -122,6 +123,40 @@ impl Replay {
         let greatest = weights.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
         let weights = weights.into_iter().map(|weight| (weight / greatest) as f32).collect();
         Sample { indices, weights, progress }
+    }
+
+    /// Writes the transitions with their priorities.
+    pub fn save(&self, checkpoint: &mut Checkpoint) {
+        store::save(&self.transitions, checkpoint);
+        checkpoint.counts("replay.next", vec![self.next as u64, self.greatest.to_bits()]);
+        if let Some(priorities) = &self.priorities {
+            let leaves = (0..self.transitions.len()).map(|leaf| priorities.get(leaf).to_bits());
+            checkpoint.counts("replay.priorities", leaves.collect());
+        }
+    }
+
+    /// Reads what [`Replay::save`] wrote.
+    ///
+    /// # Errors
+    /// Arrays that are absent or do not fit together.
+    pub fn restore(&mut self, checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
+        self.transitions = store::restore(checkpoint)?;
+        let &[next, greatest] = checkpoint.get_counts("replay.next")? else {
+            return Err(CheckpointError::Absent("replay.next".to_owned()));
+        };
+        if self.transitions.len() > self.settings.capacity || next as usize > self.transitions.len() {
+            return Err(CheckpointError::Settings);
+        }
+        self.next = next as usize;
+        self.greatest = f64::from_bits(greatest);
+        if let Some(priorities) = &mut self.priorities {
+            for (leaf, &bits) in checkpoint.get_counts("replay.priorities")?.iter().enumerate() {
+                if leaf < self.settings.capacity {
+                    priorities.set(leaf, f64::from_bits(bits));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Tells how far off the learner was on each drawn transition.

@@ -2,6 +2,7 @@
 
 mod buffer;
 mod n_step;
+mod store;
 mod sum_tree;
 mod transition;
 

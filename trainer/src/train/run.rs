@@ -402,7 +402,15 @@ impl<'a> Learning<'a> {
                 continued_from: start.continue_from.as_ref().map(|(version, _)| *version),
             }),
             evaluation: Vec::new(),
-            parity: Some(Parity { state, items, noise, scores, tolerance: 1e-5 }),
+            parity: Some(Parity {
+                state,
+                items,
+                history: Vec::new(),
+                noise,
+                scores,
+                appeal: Vec::new(),
+                tolerance: 1e-5,
+            }),
         };
         manifest.check()?;
         let learner = self.state.encode()?;

@@ -1,0 +1,80 @@
+//! The bundle that the benchmark serves: a multi-layer perceptron with fixed weights.
+
+use std::path::Path;
+
+use slated_contract::feature::{Extra, Feature, FeatureKind, FeatureSchema, Missing, Normalisation, OutOfRange};
+use slated_contract::policy::{Algorithm, BundleWriter, FORMAT, Manifest, SlateLimits, sha256_hex};
+use slated_contract::session::SessionSettings;
+use slated_contract::slate::Exploration;
+use slated_contract::tensor::{ITEMS, SCORES, STATE, Signature};
+use slated_trainer::onnx::{GraphBuilder, OnnxError, Value};
+
+const STATE_WIDTH: usize = 32;
+const ITEM_WIDTH: usize = 16;
+const HIDDEN: usize = 128;
+
+/// Writes `<models>/mlp/1`.
+pub fn write(models: &Path) -> anyhow::Result<()> {
+    let signature = Signature { state_width: STATE_WIDTH, item_width: ITEM_WIDTH, ..Signature::default() };
+    let model = model(signature)?;
+    let numeric = |index: usize| Feature {
+        name: format!("f{index}"),
+        kind: FeatureKind::Numeric {
+            normalisation: Normalisation::default(),
+            range: None,
+            out_of_range: OutOfRange::default(),
+        },
+        missing: Missing::Error,
+    };
+    let manifest = Manifest {
+        format: FORMAT,
+        name: "mlp".to_owned(),
+        version: 1,
+        algorithm: Algorithm { name: "fixed".to_owned(), settings: serde_json::Value::Null },
+        discount: 0.0,
+        features: FeatureSchema {
+            user: (0..STATE_WIDTH).map(numeric).collect(),
+            item: (0..ITEM_WIDTH).map(numeric).collect(),
+            extra: Extra::default(),
+            ..FeatureSchema::default()
+        },
+        session: SessionSettings::default(),
+        slate: SlateLimits { max_size: 20, max_candidates: 2000 },
+        exploration: Exploration::EpsilonGreedy { epsilon: 0.05 },
+        signature,
+        model_sha256: sha256_hex(&model),
+        training: None,
+        evaluation: Vec::new(),
+        parity: None,
+    };
+    BundleWriter::stage(models, &manifest, &model, None)?.publish()?;
+    Ok(())
+}
+
+/// `relu(relu([state, item] W1 + b) W2) w3`; the first product is taken apart, so that the state's share is computed
+/// once for all candidates.
+fn model(signature: Signature) -> Result<Vec<u8>, OnnxError> {
+    let mut graph = GraphBuilder::new("mlp", signature);
+    let (state, items) = (graph.input(STATE)?, graph.input(ITEMS)?);
+    let of_state = weights(&mut graph, "of_state", STATE_WIDTH, HIDDEN)?;
+    let of_item = weights(&mut graph, "of_item", ITEM_WIDTH, HIDDEN)?;
+    let second = weights(&mut graph, "second", HIDDEN, HIDDEN)?;
+    let last = weights(&mut graph, "last", HIDDEN, 1)?;
+    let (middle, end) = (graph.integers("middle", &[1]), graph.integers("end", &[2]));
+    let state = graph.node("MatMul", &[&state, &of_state]);
+    let state = graph.node("Unsqueeze", &[&state, &middle]);
+    let item = graph.node("MatMul", &[&items, &of_item]);
+    let hidden = graph.node("Add", &[&item, &state]);
+    let hidden = graph.node("Relu", &[&hidden]);
+    let hidden = graph.node("MatMul", &[&hidden, &second]);
+    let hidden = graph.node("Relu", &[&hidden]);
+    let scores = graph.node("MatMul", &[&hidden, &last]);
+    let scores = graph.node("Squeeze", &[&scores, &end]);
+    graph.output(SCORES, &scores)?;
+    graph.finish()
+}
+
+fn weights(graph: &mut GraphBuilder, name: &str, rows: usize, columns: usize) -> Result<Value, OnnxError> {
+    let value = |index: usize| ((index * 7919 % 1009) as f32 / 1009.0 - 0.5) / (rows as f32).sqrt();
+    graph.constant(name, &[rows, columns], &(0..rows * columns).map(value).collect::<Vec<_>>())
+}

@@ -1,0 +1,66 @@
+//! `POST /policies/{name}/route`.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use serde::{Deserialize, Serialize};
+use slated_contract::event::check_identifier;
+use utoipa::ToSchema;
+
+use super::body::JsonBody;
+use super::{App, Problem};
+use crate::serving::traffic::{Action, Reason, Route};
+
+/// A change of a policy's route.
+#[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
+pub struct RouteRequest {
+    /// What to change.
+    #[serde(flatten)]
+    pub change: Action,
+    /// Who asks for it; kept in the journal.
+    #[schema(example = "anna")]
+    pub by: String,
+    /// Why; kept in the journal.
+    #[schema(example = "version 2 won the offline evaluation")]
+    pub why: String,
+}
+
+/// The route in force.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct RouteResponse {
+    /// The policy.
+    #[schema(example = "open-bandit")]
+    pub policy: String,
+    /// Its route.
+    pub route: Route,
+}
+
+/// Change which versions answer
+///
+/// Promote, roll back, split, start a canary, shadow or apprentice. Every version that the new route needs is loaded
+/// and proven first; where one is refused, nothing changes.
+#[utoipa::path(
+    post,
+    path = "/policies/{name}/route",
+    tag = "policies",
+    params(("name" = String, Path, description = "The policy's name")),
+    request_body = RouteRequest,
+    responses(
+        (status = 200, description = "The route is in force, in the journal, and kept over restarts", body = RouteResponse),
+        (status = 400, description = "The body is not JSON", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "No such policy is live", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "The change is none, or a version was refused; the route is what it was", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The journal cannot keep the change now", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub async fn change(
+    State(app): State<App>,
+    Path(name): Path<String>,
+    JsonBody(request): JsonBody<RouteRequest>,
+) -> Result<Json<RouteResponse>, Problem> {
+    for (field, text) in [("by", &request.by), ("why", &request.why)] {
+        check_identifier(text).map_err(|error| Problem::identifier(field, &error))?;
+    }
+    let reason = Reason { by: request.by, why: request.why };
+    let route = app.traffic.change(&name, request.change, reason).await?;
+    Ok(Json(RouteResponse { policy: name, route }))
+}

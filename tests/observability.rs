@@ -1,0 +1,73 @@
+//! The dashboard and the alerts ask for metrics that are there.
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use common::{Workplace, request};
+use serde_json::{Value, json};
+
+/// The names of slated's metrics in a text, without what Prometheus adds to those of a histogram.
+fn names(text: &str) -> BTreeSet<String> {
+    let is_part = |character: char| character.is_ascii_alphanumeric() || character == '_';
+    let words = text.split(|character| !is_part(character)).filter(|word| word.starts_with("slated_"));
+    let base = |word: &str| {
+        let ending = ["_bucket", "_sum", "_count"].iter().find_map(|ending| word.strip_suffix(ending));
+        // A gauge may be called a sum itself.
+        if word == "slated_reward_sum" { word.to_owned() } else { ending.unwrap_or(word).to_owned() }
+    };
+    words.map(base).collect()
+}
+
+#[tokio::test]
+async fn every_metric_that_is_asked_for_exists() {
+    let place = Workplace::new();
+    let service = place.serve(&["--policy", "ucb"]);
+    service.ok("/recommend", &request("seen")).await;
+    service.ok("/feedback", &json!({"decision_id": "seen", "event": "click", "position": 0})).await;
+    // Those that count what goes wrong come into being when it does.
+    service.post("/policies/ucb/versions/9/load", &Value::Null).await;
+    let metrics = names(&service.text("/metrics").await);
+    let described = names(include_str!("../src/telemetry.rs"));
+    let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy");
+    let read = |path: &str| std::fs::read_to_string(deploy.join(path)).unwrap();
+
+    let dashboard: Value = serde_json::from_str(&read("grafana/slated.json")).unwrap();
+    let targets = dashboard["panels"].as_array().unwrap().iter().flat_map(|panel| panel["targets"].as_array().unwrap());
+    let queries: Vec<&str> = targets.map(|target| target["expr"].as_str().unwrap()).collect();
+    assert!(queries.len() >= 15, "{queries:?}");
+    let alerts = read("prometheus/alerts.yml");
+    let asked: BTreeSet<String> = names(&queries.join("\n")).union(&names(&alerts)).cloned().collect();
+    let absent: Vec<&String> = asked.iter().filter(|name| !described.contains(*name)).collect();
+    assert!(absent.is_empty(), "no metric is described as {absent:?}");
+    // What needs a full queue, a missed deadline, or a canary to appear cannot be seen in a quiet service.
+    let rare = ["slated_requests_refused_total", "slated_deadlines_missed_total", "slated_canary_rollbacks_total"];
+    let absent: Vec<&String> =
+        asked.iter().filter(|name| !metrics.contains(*name) && !rare.contains(&name.as_str())).collect();
+    assert!(absent.is_empty(), "/metrics has no {absent:?}, but {metrics:?}");
+    // And all that there is, is described.
+    let undescribed: Vec<&String> = metrics.iter().filter(|name| !described.contains(*name)).collect();
+    assert!(undescribed.is_empty(), "{undescribed:?}");
+}
+
+#[tokio::test]
+async fn a_request_keeps_its_id_and_its_trace() {
+    let place = Workplace::new();
+    let service = place.serve(&["--policy", "ucb"]);
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let trace = "0af7651916cd43dd8448eb211c80319c";
+    let answer = client
+        .get(format!("{}/healthz", service.url))
+        .header("x-request-id", "mine")
+        .header("traceparent", format!("00-{trace}-b7ad6b7169203331-01"))
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(answer.headers()["x-request-id"], "mine");
+    let told = answer.headers()["traceparent"].to_str().unwrap();
+    assert!(told.starts_with(&format!("00-{trace}-")) && told.ends_with("-01") && !told.contains("b7ad6b7169203331"));
+    let fresh = client.get(format!("{}/healthz", service.url)).send().await.unwrap();
+    assert!(!fresh.headers()["x-request-id"].is_empty());
+    assert_eq!(fresh.headers()["traceparent"].len(), 55);
+}
