@@ -167,7 +167,7 @@ fn candidates(batch: usize, threads: usize, generator: &mut ChaCha8Rng) -> anyho
     }
     let settings = DqnSettings {
         network: NetworkSettings { hidden: vec![128, 128], ..NetworkSettings::default() },
-        optimisation: Optimisation { batch, ..Optimisation::default() },
+        optimisation: Optimisation { batch, threads, ..Optimisation::default() },
         ..DqnSettings::default()
     };
     let problem = Problem {
@@ -188,7 +188,7 @@ fn actions(threads: usize, generator: &mut ChaCha8Rng) -> anyhow::Result<Updates
     const ACTIONS: usize = 20;
     let settings = NetworkSettings { hidden: vec![1024; 3], ..NetworkSettings::default() };
     let shape = NetworkShape { state_width: 30, outputs: ACTIONS, ..NetworkShape::default() };
-    let network = CandidateNetwork::new(&settings, shape)?;
+    let network = CandidateNetwork::new(&settings, shape)?.with_threads(threads);
     let mut online = network.initialise(generator);
     let mut target = online.clone();
     let mut gradient = vec![0.0; online.len()];
