@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use chrono::TimeDelta;
 use serde_json::{Value, json};
 use slated_contract::event::{Candidate, Decision, Feedback, Shown, deterministic_id};
-use slated_contract::feature::Features;
 use slated_contract::policy::sha256_hex;
 use slated_trainer::env::Outcome;
 use slated_trainer::rollout::{Decided, Observer, ObserverError};
@@ -128,7 +127,6 @@ impl Observer for Block<'_> {
             user_id: Some(format!("user-{}-{episode}", journal.digest)),
             session_id: Some(format!("session-{}-{episode}", journal.digest)),
             user: environment.user(),
-            context: Features::new(),
             session: lane.session_features(),
             slate: Shown::from_drawn(slate, &candidates),
             candidates,

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use serde::Deserialize;
-use slated_contract::feature::{FeatureKind, FeatureSchema, Normalisation};
+use slated_contract::feature::{Feature, FeatureKind, FeatureSchema, Missing, Normalisation};
 use slated_contract::slate::{Exploration, SlateMethod, SlateObjective};
 use slated_trainer::env::{Environment, EnvironmentSettings, Outcome};
 use slated_trainer::rollout::{
@@ -324,6 +324,14 @@ fn what_cannot_be_run_says_why() {
     let make = || Ok(Box::new(FirstNumber(Arc::clone(&batches))) as Box<dyn Scorer>);
     let foreign = Actor::Model(model(&*evolution, &make));
     refused(run(&lts, 1, &[foreign.into()]), &["environment `long_term_satisfaction`", "user feature `interests`"]);
+    let device = Feature {
+        name: "device".to_owned(),
+        kind: FeatureKind::Hashed { buckets: 4, salt: 0 },
+        missing: Missing::Zeros,
+    };
+    let features = FeatureSchema { context: vec![device], ..FeatureSchema::default() };
+    let foreign = Actor::Model(Model { features: &features, ..model(&*evolution, &make) });
+    refused(run(&lts, 1, &[foreign.into()]), &["context feature `device`", "not there"]);
     // A model that fails, or scores with what cannot be ranked.
     struct Failing(f32);
     impl Scorer for Failing {

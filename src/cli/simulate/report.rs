@@ -128,7 +128,7 @@ impl Row {
     /// The label and the numbers of a line.
     fn line(&self, indent: &str, optimum: Option<f64>) -> (String, String) {
         let version = self.version.map(|version| format!(" version {version}")).unwrap_or_default();
-        let share = self.share.map(|share| format!(" ({:.3}%)", 100.0 * share)).unwrap_or_default();
+        let share = self.share.map(|share| format!(" ({:.1}%)", 100.0 * share)).unwrap_or_default();
         let Summary { count, mean, lower, upper, .. } = self.total_reward;
         let mut numbers = format!(
             "{count:>9} {mean:>10.2} {:>21} {:>8.1} {:>9.1}",

@@ -19,9 +19,10 @@ use serde_json::json;
 use slated_contract::feature::{FeatureKind, Features, Normalisation, Unknown};
 use slated_contract::session::SessionSettings;
 
+use super::generators::Generators;
 use super::settings::{check_sizes, require};
 use super::spec::{EnvironmentSpec, Outcome, embedding, feature, numeric, schema};
-use super::{ChoiceModel, Environment, EnvironmentError, Generators};
+use super::{ChoiceModel, Environment, EnvironmentError};
 
 const MAX_TOPICS: usize = 1000;
 const MAX_MINUTES: f64 = 10_000.0;
@@ -323,8 +324,10 @@ impl InterestEvolution {
     fn draw_documents(&mut self) {
         self.documents.clear();
         let generator = &mut self.generators.documents;
+        // 32 bits are half the work of 64.
+        let topics = self.settings.topics as u32;
         for _ in 0..self.settings.candidates {
-            let topic = generator.random_range(0..self.settings.topics);
+            let topic = generator.random_range(0..topics) as usize;
             let noise: f64 = StandardNormal.sample(generator);
             let quality = self.qualities[topic] + self.settings.quality_stddev * noise;
             self.documents.push(IevDocument { id: self.drawn, topic, quality });

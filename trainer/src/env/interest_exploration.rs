@@ -14,9 +14,10 @@ use serde_json::json;
 use slated_contract::feature::{FeatureKind, Features, Normalisation, Unknown};
 use slated_contract::session::SessionSettings;
 
+use super::generators::{Generators, uniform};
 use super::settings::{check_sizes, require};
 use super::spec::{EnvironmentSpec, Outcome, embedding, feature, numeric, schema};
-use super::{ChoiceModel, Environment, EnvironmentError, Generators};
+use super::{ChoiceModel, Environment, EnvironmentError};
 
 const MAX_STEPS: u32 = 1_000_000;
 const MAX_KINDS: usize = 1000;
@@ -273,7 +274,7 @@ impl InterestExploration {
 
 /// An index, each with its probability.
 fn draw(distribution: &[f64], generator: &mut ChaCha8Rng) -> usize {
-    let mut left: f64 = generator.random();
+    let mut left = uniform(generator.random());
     let drawn = distribution.iter().position(|share| {
         left -= share;
         left < 0.0

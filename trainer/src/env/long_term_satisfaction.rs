@@ -21,9 +21,10 @@ use serde_json::json;
 use slated_contract::feature::{Features, Normalisation};
 use slated_contract::session::SessionSettings;
 
+use super::generators::{Generators, uniform};
 use super::settings::{check_sizes, require};
 use super::spec::{EnvironmentSpec, Outcome, embedding, numeric, schema};
-use super::{Environment, EnvironmentError, Generators};
+use super::{Environment, EnvironmentError};
 
 /// The longest session, in steps.
 const MAX_TIME_BUDGET: u32 = 1_000_000;
@@ -48,7 +49,7 @@ pub struct LongTermSatisfactionSettings {
     pub resample_documents: bool,
     /// Seeds the candidates that are not drawn anew.
     pub document_seed: u64,
-    /// Where clickbait scores come from: document after document draws uniformly from the next of these ranges, the
+    /// Where clickbait scores come from: candidate after candidate draws uniformly from the next of these ranges, the
     /// first again after the last. Each within 0 to 1.
     pub clickbait_ranges: Vec<[f64; 2]>,
     /// How much of the exposure remains after a step, at least 0 and below 1.
@@ -241,6 +242,10 @@ pub struct LongTermSatisfaction {
     user: LtsUser,
     documents: Vec<LtsDocument>,
     drawn: u64,
+    /// The range of each candidate's clickbait score.
+    ranges: Vec<[f64; 2]>,
+    /// Scratch: a random number a candidate.
+    bits: Vec<u32>,
 }
 
 impl LongTermSatisfaction {
@@ -257,8 +262,10 @@ impl LongTermSatisfaction {
             spec: settings.spec(),
             generators: Generators::new(settings.document_seed),
             user: LtsUser::new(settings, 0.0),
-            documents: Vec::with_capacity(settings.candidates),
+            documents: vec![LtsDocument { id: 0, clickbait_score: 0.0 }; settings.candidates],
             drawn: 0,
+            ranges: settings.clickbait_ranges.iter().copied().cycle().take(settings.candidates).collect(),
+            bits: vec![0; settings.candidates],
             settings: settings.clone(),
         };
         environment.draw_documents();
@@ -305,16 +312,13 @@ impl LongTermSatisfaction {
     }
 
     fn draw_documents(&mut self) {
-        let ranges = &self.settings.clickbait_ranges;
-        let mut next = (self.drawn % ranges.len() as u64) as usize;
-        self.documents.clear();
-        for _ in 0..self.settings.candidates {
-            let [least, greatest] = ranges[next];
-            let clickbait_score = least + (greatest - least) * self.generators.documents.random::<f64>();
-            self.documents.push(LtsDocument { id: self.drawn, clickbait_score });
-            self.drawn += 1;
-            next = if next + 1 == ranges.len() { 0 } else { next + 1 };
+        // All at once is twice as fast as one after the other.
+        self.generators.documents.fill(&mut self.bits[..]);
+        let drawn = self.documents.iter_mut().zip(&self.bits).zip(&self.ranges).zip(self.drawn..);
+        for (((document, &bits), [least, greatest]), id) in drawn {
+            *document = LtsDocument { id, clickbait_score: least + (greatest - least) * uniform(bits) };
         }
+        self.drawn += self.documents.len() as u64;
     }
 }
 

@@ -22,7 +22,6 @@ pub use long_term_satisfaction::{
 pub use settings::EnvironmentSettings;
 pub use spec::{EnvironmentSpec, Outcome};
 
-use generators::Generators;
 use slated_contract::feature::Features;
 
 /// A recommendation problem that unfolds over a session.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use slated_contract::feature::{EncodeError, Encoder, FeatureSchema, Features, SchemaError};
+use slated_contract::feature::{EncodeError, Encoder, FeatureSchema, Features, Group, SchemaError};
 use slated_contract::session::{SessionAccumulator, SessionError, SessionSettings};
 use thiserror::Error;
 
@@ -48,6 +48,19 @@ pub enum LaneError {
     /// The session settings.
     #[error(transparent)]
     Session(#[from] SessionError),
+    /// A feature that the policy reads and the environment never gives, even if it has a default: the policy was not
+    /// made for this environment.
+    #[error(
+        "the policy cannot read environment `{environment}`: it reads {group} feature `{feature}`, which is not there"
+    )]
+    Absent {
+        /// The environment.
+        environment: &'static str,
+        /// The group of the feature.
+        group: Group,
+        /// Its name.
+        feature: String,
+    },
     /// A feature that the environment gives and the schema refuses: the policy was not made for this environment.
     #[error("the policy cannot read environment `{environment}`: {source}")]
     Encode {
@@ -62,13 +75,21 @@ impl Lane {
     /// Wraps an environment for a policy that reads `features` and a session kept by `session`.
     ///
     /// # Errors
-    /// A schema or session settings that cannot be used.
+    /// A schema or session settings that cannot be used, a feature that the environment never gives.
     pub fn new(
         environment: Box<dyn Environment>,
         features: &FeatureSchema,
         session: &SessionSettings,
     ) -> Result<Self, LaneError> {
         let encoder = Encoder::new(features)?;
+        for (group, given) in
+            [(Group::User, environment.user()), (Group::Context, Features::new()), (Group::Item, environment.item(0))]
+        {
+            if let Some(absent) = features.group(group).iter().find(|declared| given.get(&declared.name).is_none()) {
+                let environment = environment.spec().name;
+                return Err(LaneError::Absent { environment, group, feature: absent.name.clone() });
+            }
+        }
         let fresh = SessionAccumulator::new(session, encoder.item_width())?;
         Ok(Self {
             environment,
