@@ -20,7 +20,7 @@ use slated_trainer::nn::{
 use slated_trainer::replay::{Replay, ReplaySettings, Sample, Transition};
 use slated_trainer::rollout::Observation;
 
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 3;
 const SECONDS: Duration = Duration::from_secs(2);
 const TRANSITIONS: usize = 4096;
 /// Asks this very binary for one measurement.
@@ -55,7 +55,7 @@ fn main() -> anyhow::Result<()> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/updates/peer.py");
     println!(
         "{:40} {:>7} {:>10} {:>10} {:>7} {:>10} {:>10}",
-        "median updates/s of 5 rounds in turn", "threads", "slated", "PyTorch", "ratio", "peak MiB", "its peak"
+        "median updates/s of 3 rounds in turn", "threads", "slated", "PyTorch", "ratio", "peak MiB", "its peak"
     );
     let small = [64, 256, 512].map(|batch| ("candidates", batch));
     for (network, batch) in small.into_iter().chain([("actions", 512)]) {
