@@ -30,7 +30,7 @@ impl Default for Optimisation {
 }
 
 impl Optimisation {
-    const MAX_THREADS: usize = 1024;
+    const MAX_THREADS: usize = 256;
 
     /// The first setting outside its range, with what is allowed.
     #[must_use]

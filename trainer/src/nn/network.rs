@@ -161,7 +161,7 @@ impl CandidateNetwork {
     /// Lets a pass use so many threads; what it computes does not depend on it.
     #[must_use]
     pub fn with_threads(self, threads: usize) -> Self {
-        Self { threads, ..self }
+        Self { threads: threads.max(1), ..self }
     }
 
     /// Where the tensors lie.
