@@ -109,10 +109,13 @@ fn peer() -> anyhow::Result<String> {
     Ok(String::from_utf8(output.stdout)?.trim().to_owned())
 }
 
+/// Takes one update on a sample; returns its loss.
+type Updates = Box<dyn FnMut(&Sample) -> anyhow::Result<f64>>;
+
 /// Updates until the time is over, after some that do not count.
 fn measure(network: &str, batch: usize, threads: usize) -> anyhow::Result<Measured> {
     let mut generator = ChaCha8Rng::seed_from_u64(1);
-    let mut update: Box<dyn FnMut(&Sample) -> anyhow::Result<f64>> = match network {
+    let mut update: Updates = match network {
         "candidates" => candidates(batch, threads, &mut generator)?,
         "actions" => actions(threads, &mut generator)?,
         other => bail!("no network `{other}`"),
@@ -144,8 +147,6 @@ fn peak() -> anyhow::Result<f64> {
 fn numbers(generator: &mut ChaCha8Rng, count: usize) -> Vec<f32> {
     (0..count).map(|_| generator.random_range(-1.0..1.0)).collect()
 }
-
-type Updates = Box<dyn FnMut(&Sample) -> anyhow::Result<f64>>;
 
 /// The learner that ships, over 32 numbers of the state and 20 candidates of 16.
 fn candidates(batch: usize, threads: usize, generator: &mut ChaCha8Rng) -> anyhow::Result<Updates> {
