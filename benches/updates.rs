@@ -20,7 +20,7 @@ use slated_trainer::nn::{
 use slated_trainer::replay::{Replay, ReplaySettings, Sample, Transition};
 use slated_trainer::rollout::Observation;
 
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 3;
 const SECONDS: Duration = Duration::from_secs(2);
 const TRANSITIONS: usize = 4096;
 /// Asks this very binary for one measurement.
@@ -55,7 +55,7 @@ fn main() -> anyhow::Result<()> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/updates/peer.py");
     println!(
         "{:40} {:>7} {:>10} {:>10} {:>7} {:>10} {:>10}",
-        "median updates/s of 5 rounds in turn", "threads", "slated", "PyTorch", "ratio", "peak MiB", "its peak"
+        "median updates/s of 3 rounds in turn", "threads", "slated", "PyTorch", "ratio", "peak MiB", "its peak"
     );
     let small = [64, 256, 512].map(|batch| ("candidates", batch));
     for (network, batch) in small.into_iter().chain([("actions", 512)]) {
@@ -109,10 +109,13 @@ fn peer() -> anyhow::Result<String> {
     Ok(String::from_utf8(output.stdout)?.trim().to_owned())
 }
 
+/// Takes one update on a sample; returns its loss.
+type Updates = Box<dyn FnMut(&Sample) -> anyhow::Result<f64>>;
+
 /// Updates until the time is over, after some that do not count.
 fn measure(network: &str, batch: usize, threads: usize) -> anyhow::Result<Measured> {
     let mut generator = ChaCha8Rng::seed_from_u64(1);
-    let mut update: Box<dyn FnMut(&Sample) -> anyhow::Result<f64>> = match network {
+    let mut update: Updates = match network {
         "candidates" => candidates(batch, threads, &mut generator)?,
         "actions" => actions(threads, &mut generator)?,
         other => bail!("no network `{other}`"),
@@ -145,8 +148,6 @@ fn numbers(generator: &mut ChaCha8Rng, count: usize) -> Vec<f32> {
     (0..count).map(|_| generator.random_range(-1.0..1.0)).collect()
 }
 
-type Updates = Box<dyn FnMut(&Sample) -> anyhow::Result<f64>>;
-
 /// The learner that ships, over 32 numbers of the state and 20 candidates of 16.
 fn candidates(batch: usize, threads: usize, generator: &mut ChaCha8Rng) -> anyhow::Result<Updates> {
     let mut replay = Replay::new(ReplaySettings { capacity: TRANSITIONS, ..ReplaySettings::default() });
@@ -167,7 +168,7 @@ fn candidates(batch: usize, threads: usize, generator: &mut ChaCha8Rng) -> anyho
     }
     let settings = DqnSettings {
         network: NetworkSettings { hidden: vec![128, 128], ..NetworkSettings::default() },
-        optimisation: Optimisation { batch, ..Optimisation::default() },
+        optimisation: Optimisation { batch, threads, ..Optimisation::default() },
         ..DqnSettings::default()
     };
     let problem = Problem {
@@ -188,7 +189,7 @@ fn actions(threads: usize, generator: &mut ChaCha8Rng) -> anyhow::Result<Updates
     const ACTIONS: usize = 20;
     let settings = NetworkSettings { hidden: vec![1024; 3], ..NetworkSettings::default() };
     let shape = NetworkShape { state_width: 30, outputs: ACTIONS, ..NetworkShape::default() };
-    let network = CandidateNetwork::new(&settings, shape)?;
+    let network = CandidateNetwork::new(&settings, shape)?.with_threads(threads);
     let mut online = network.initialise(generator);
     let mut target = online.clone();
     let mut gradient = vec![0.0; online.len()];

@@ -1,14 +1,17 @@
 #!/usr/bin/env bash
-# Makes the Python environment of the tests and benchmarks (python-requirements.txt) and prints its interpreter's path.
-# Nothing that ships needs it: it holds the readers and peers that slated's files and numbers are held against.
+# Makes a Python environment and prints its interpreter's path: without an argument that of the tests and benchmarks
+# (python-requirements.txt), with a NAME another (python-requirements-NAME.txt).
+# Nothing that ships needs them: they hold the readers and peers that slated's files and numbers are held against.
 
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-REQUIREMENTS=$ROOT/scripts/python-requirements.txt
+name=python${1:+-$1}
+REQUIREMENTS=$ROOT/scripts/python-requirements${1:+-$1}.txt
+[ -f "$REQUIREMENTS" ] || die "there is no $REQUIREMENTS"
 
 mkdir -p "$CARGO_TARGET_DIR"
 # Absolute, because tests run in their own package's folder.
-venv=$(cd "$CARGO_TARGET_DIR" && pwd)/python
+venv=$(cd "$CARGO_TARGET_DIR" && pwd)/$name
 
 # The copy is written last, so an environment that was cut short counts as none.
 is_complete() {

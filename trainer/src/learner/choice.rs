@@ -84,7 +84,7 @@ impl ChoiceSettings {
                         "algorithm: `choice.network.dueling` must be false: a logit has no value to split off";
                     return Err(LearnerError::Setting(message.to_owned()));
                 }
-                let trained = Trained::new(network, problem.shape(1), optimisation.adam, generator)?;
+                let trained = Trained::new(network, problem.shape(1), optimisation, generator)?;
                 return Ok(Choice::Learned(Box::new(trained)));
             }
             Self::Proportional { user, item, minimum, no_choice } => (user, item, Some(*minimum as f32), *no_choice),

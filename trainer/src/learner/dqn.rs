@@ -117,7 +117,7 @@ impl Dqn {
         }
         let shape = problem.shape(settings.quantiles);
         let mut generator = ChaCha8Rng::seed_from_u64(seed);
-        let online = Trained::new(&settings.network, shape, settings.optimisation.adam, &mut generator)?;
+        let online = Trained::new(&settings.network, shape, &settings.optimisation, &mut generator)?;
         Ok(Self {
             settings: settings.clone(),
             problem,

@@ -128,10 +128,10 @@ impl SlateQ {
         }
         let mut generator = ChaCha8Rng::seed_from_u64(seed);
         let shape = problem.shape(1);
-        let adam = settings.optimisation.adam;
-        let item = Trained::new(&settings.network, shape, adam, &mut generator)?;
-        let nothing = Trained::new(&settings.network, NetworkShape { item_width: 0, ..shape }, adam, &mut generator)?;
-        let choice = settings.choice.build(&problem, &settings.optimisation, &mut generator)?;
+        let how = &settings.optimisation;
+        let item = Trained::new(&settings.network, shape, how, &mut generator)?;
+        let nothing = Trained::new(&settings.network, NetworkShape { item_width: 0, ..shape }, how, &mut generator)?;
+        let choice = settings.choice.build(&problem, how, &mut generator)?;
         let objective = SlateObjective { method: settings.method, no_choice: choice.no_choice() };
         objective.check().map_err(|error| LearnerError::Setting(format!("algorithm: choice: {error}")))?;
         Ok(Self {

@@ -19,15 +19,19 @@ pub struct Optimisation {
     pub adam: AdamSettings,
     /// The step size falls linearly to this share of itself over the run; 1 keeps it.
     pub final_rate: f64,
+    /// Threads of one update; what is learned does not depend on them.
+    pub threads: usize,
 }
 
 impl Default for Optimisation {
     fn default() -> Self {
-        Self { batch: 256, clip: 10.0, adam: AdamSettings::default(), final_rate: 1.0 }
+        Self { batch: 256, clip: 10.0, adam: AdamSettings::default(), final_rate: 1.0, threads: 1 }
     }
 }
 
 impl Optimisation {
+    const MAX_THREADS: usize = 256;
+
     /// The first setting outside its range, with what is allowed.
     #[must_use]
     pub fn problem(&self) -> Option<String> {
@@ -39,6 +43,9 @@ impl Optimisation {
         }
         if !(0.0..=1.0).contains(&self.final_rate) {
             return Some(format!("`optimisation.final_rate` is {}, allowed are 0 to 1", self.final_rate));
+        }
+        if !(1..=Self::MAX_THREADS).contains(&self.threads) {
+            return Some(format!("`optimisation.threads` is {}, allowed are 1 to {}", self.threads, Self::MAX_THREADS));
         }
         self.adam.problem()
     }
@@ -109,16 +116,16 @@ impl Trained {
     pub fn new(
         settings: &NetworkSettings,
         shape: NetworkShape,
-        optimiser: AdamSettings,
+        how: &Optimisation,
         generator: &mut ChaCha8Rng,
     ) -> Result<Self, LearnerError> {
-        let network = CandidateNetwork::new(settings, shape)?;
+        let network = CandidateNetwork::new(settings, shape)?.with_threads(how.threads);
         let parameters = network.initialise(generator);
         let length = parameters.len();
         Ok(Self {
             network,
             parameters,
-            adam: Adam::new(optimiser, length),
+            adam: Adam::new(how.adam, length),
             gradient: vec![0.0; length],
             batch: Batch::default(),
             trace: Trace::default(),

@@ -7,6 +7,7 @@ use faer::traits::pulp::Arch;
 use faer::{Accum, MatMut, MatRef, Par};
 
 use super::Layout;
+use super::threads::both;
 
 /// `rows x columns` numbers.
 pub(super) fn matrix(values: &[f32], rows: usize, columns: usize) -> MatRef<'_, f32> {
@@ -120,20 +121,24 @@ impl Dense {
     /// of the input to `downstream` where it is asked for.
     pub fn backward(
         &self,
+        threads: usize,
         parameters: &[f32],
         x: &[f32],
-        rows: usize,
         upstream: &[f32],
         gradient: &mut [f32],
         downstream: Option<&mut Vec<f32>>,
     ) {
+        let rows = upstream.len() / self.output;
         let up = matrix(upstream, rows, self.output);
-        multiply(&mut gradient[self.weight.clone()], Accum::Add, matrix(x, rows, self.input).transpose(), up);
-        add_columns(&mut gradient[self.bias.clone()], upstream);
-        if let Some(down) = downstream {
+        let mut own = || {
+            multiply(&mut gradient[self.weight.clone()], Accum::Add, matrix(x, rows, self.input).transpose(), up);
+            add_columns(&mut gradient[self.bias.clone()], upstream);
+        };
+        let Some(down) = downstream else { return own() };
+        both(threads, rows * self.weight.len(), own, || {
             down.resize(rows * self.input, 0.0);
             let weight = matrix(&parameters[self.weight.clone()], self.input, self.output);
             multiply(down, Accum::Replace, up, weight.transpose());
-        }
+        });
     }
 }

@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use super::dense::{Stack, activate, add_columns, mask, matrix, multiply};
 use super::gru::{Gru, GruTrace};
-use super::threads::in_threads;
+use super::threads::for_each;
 use super::{Batch, Layout};
 
 /// What a network is made of.
@@ -161,7 +161,7 @@ impl CandidateNetwork {
     /// Lets a pass use so many threads; what it computes does not depend on it.
     #[must_use]
     pub fn with_threads(self, threads: usize) -> Self {
-        Self { threads, ..self }
+        Self { threads: threads.max(1), ..self }
     }
 
     /// Where the tensors lie.
@@ -218,7 +218,8 @@ impl CandidateNetwork {
             }
         }
         let part = &trace.state_part;
-        in_threads(self.threads, &mut blocks, |block| self.score(parameters, batch, part, block));
+        let cost = BLOCK_ROWS * self.scorer.layers.iter().map(|layer| layer.weight.len()).sum::<usize>();
+        for_each(self.threads, cost, &mut blocks, |block| self.score(parameters, batch, part, block));
 
         if let Some(value) = &self.value {
             trace.value.resize_with(value.layers.len(), Vec::new);
@@ -289,7 +290,7 @@ impl CandidateNetwork {
                 let input = if index == 0 { context } else { &trace.value[index - 1] };
                 let wanted = index > 0 || reads_history;
                 let into = wanted.then_some(&mut down);
-                layer.backward(parameters, input, states, &value_gradient, gradient, into);
+                layer.backward(self.threads, parameters, input, &value_gradient, gradient, into);
                 if index > 0 {
                     mask(&mut down, &trace.value[index - 1]);
                 }
@@ -302,7 +303,8 @@ impl CandidateNetwork {
 
         for (index, layer) in self.scorer.layers.iter().enumerate().skip(1).rev() {
             let input = &trace.layers[index - 1];
-            layer.backward(parameters, input, rows, &trace.upstream, gradient, Some(&mut trace.downstream));
+            let down = Some(&mut trace.downstream);
+            layer.backward(self.threads, parameters, input, &trace.upstream, gradient, down);
             mask(&mut trace.downstream, input);
             std::mem::swap(&mut trace.upstream, &mut trace.downstream);
         }

@@ -1,8 +1,13 @@
 //! Work shared by threads in fixed parts, so that the numbers do not depend on how many there are.
 
-/// Calls `work` on every part, by at most `threads` threads; each gets neighbouring parts.
-pub(super) fn in_threads<T: Send>(threads: usize, parts: &mut [T], work: impl Fn(&mut T) + Sync) {
-    let mut shares = parts.chunks_mut(parts.len().div_ceil(threads.max(1)).max(1));
+/// Fewer multiply-adds than this are done before a thread has started and the memory of its matrix products is there.
+const WORTH_A_THREAD: usize = 1 << 24;
+
+/// Calls `work` on every part, each of which takes about `cost` multiply-adds, by at most `threads` threads; each gets
+/// neighbouring parts.
+pub(super) fn for_each<T: Send>(threads: usize, cost: usize, parts: &mut [T], work: impl Fn(&mut T) + Sync) {
+    let useful = (parts.len().saturating_mul(cost) / WORTH_A_THREAD).clamp(1, threads);
+    let mut shares = parts.chunks_mut(parts.len().div_ceil(useful).max(1));
     let own = shares.next();
     std::thread::scope(|scope| {
         for share in shares {
@@ -13,10 +18,10 @@ pub(super) fn in_threads<T: Send>(threads: usize, parts: &mut [T], work: impl Fn
     });
 }
 
-/// Calls both, side by side where there is a thread for each.
-pub(super) fn join(threads: usize, one: impl FnOnce() + Send, other: impl FnOnce() + Send) {
+/// Calls both, each of which takes about `cost` multiply-adds; side by side where that is allowed and pays.
+pub(super) fn both(threads: usize, cost: usize, one: impl FnOnce() + Send, other: impl FnOnce()) {
     std::thread::scope(|scope| {
-        if threads > 1 {
+        if threads > 1 && cost >= WORTH_A_THREAD {
             scope.spawn(one);
         } else {
             one();
