@@ -29,7 +29,7 @@ fn write(path: &PathBuf, decisions: &[Decision]) {
 }
 
 async fn serve_both(place: &Workplace) {
-    let service = place.serve(&["--seed", "7"]);
+    let service = place.serve(&[]);
     service.ok("/policies/ucb/versions/1/load", &Value::Null).await;
     for index in 0..30 {
         for policy in ["thompson", "ucb"] {
