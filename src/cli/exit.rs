@@ -58,7 +58,7 @@ fn code_of(error: &anyhow::Error) -> u8 {
             || cause.is::<ImportError>()
             || cause.is::<TrainError>()
             || cause.is::<EnvironmentError>()
-            || matches!(cause.downcast_ref(), Some(RolloutError::Environment(_) | RolloutError::Lane(_)))
+            || cause.downcast_ref().is_some_and(RolloutError::is_input)
             || cause.is::<BadInput>()
             || cause.downcast_ref::<TuneError>().is_some_and(TuneError::is_input)
             || matches!(cause.downcast_ref(), Some(LogError::Other(_)))
