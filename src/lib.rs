@@ -7,6 +7,7 @@
 pub mod api;
 pub mod catalogue;
 pub mod cli;
+pub mod evaluation;
 pub mod journal;
 pub mod serving;
 pub mod session;

@@ -1,8 +1,8 @@
 //! Slates and their propensities, against enumeration, against frequencies, and against another implementation.
 
 use slated_contract::slate::{
-    DecisionSeed, DrawError, Exploration, Propensities, Scores, SlateMethod, SlateObjective, draw, plackett_luce,
-    propensities, standard_normal,
+    Constraints, DecisionSeed, DrawError, Exploration, Propensities, Scores, SlateMethod, SlateObjective, draw, next_choice,
+    plackett_luce, propensities, standard_normal, target_propensities,
 };
 
 const SOFTMAX: Exploration = Exploration::Softmax { temperature: 1.0 };
@@ -320,4 +320,60 @@ fn an_objective_without_appeal_or_choice_is_worth_nothing() {
     assert!(ranks.iter().all(|rank| rank.is_finite()), "{ranks:?}");
     assert_eq!(objective.worth(&[1.0, 2.0], &[0.0, 0.0], &[1]), 0.0);
     assert!(SlateObjective { no_choice: -1.0, ..objective }.check().unwrap_err().to_string().contains("no_choice"));
+}
+
+#[test]
+fn next_choices_are_those_of_the_definition() {
+    let scores = [0.3, -1.2, 2.0, 2.0, 0.7];
+    for exploration in [
+        SOFTMAX,
+        Exploration::Softmax { temperature: 0.01 },
+        Exploration::EpsilonGreedy { epsilon: 0.3 },
+        Exploration::EpsilonGreedy { epsilon: 0.0 },
+    ] {
+        let (checked, free) = (Scores::new(&scores, scores.len(), &exploration).unwrap(), Constraints::default());
+        for taken in [&[][..], &[2], &[3, 0], &[4, 3, 2, 1]] {
+            let chances = next_choice(&exploration, &checked, taken, &free).unwrap();
+            assert!((chances.iter().sum::<f64>() - 1.0).abs() < 1e-12);
+            for (item, chance) in chances.iter().enumerate() {
+                let expected =
+                    if taken.contains(&item) { 0.0 } else { next_probability(exploration, &scores, taken, item) };
+                assert!((chance - expected).abs() < 1e-12, "{exploration:?} after {taken:?}: {item} has {chance}");
+            }
+        }
+        assert_eq!(next_choice(&exploration, &checked, &[0, 1, 2, 3, 4], &free), None);
+        assert_eq!(
+            target_propensities(&exploration, &checked, &[4, 0], 2, &free, DecisionSeed::from_value(1)),
+            propensities(&exploration, &checked, &[4, 0]),
+            "what is exact is the same on both sides"
+        );
+    }
+}
+
+#[test]
+fn targets_of_posterior_sampling_count_every_draw_and_may_be_zero() {
+    let exploration = Exploration::PosteriorSampling { draws: 3 };
+    #[rustfmt::skip]
+    let rows = [
+        3.0, 2.0, 1.0,
+        3.0, 1.0, 2.0,
+        1.0, 3.0, 2.0,
+        3.0, 2.0, 1.0,
+    ];
+    let scores = Scores::new(&rows, 3, &exploration).unwrap();
+    let free = Constraints::default();
+    assert_eq!(next_choice(&exploration, &scores, &[], &free), Some(vec![0.75, 0.25, 0.0]));
+    assert_eq!(next_choice(&exploration, &scores, &[0], &free), None);
+    let of = |slate: &[usize], constraints: &Constraints| {
+        target_propensities(&exploration, &scores, slate, 2, constraints, DecisionSeed::from_value(1)).unwrap()
+    };
+    let target = of(&[0, 1], &free);
+    assert_eq!((target.cascade, target.marginal), (vec![0.75, 0.5], vec![0.75, 0.5]));
+    let never = of(&[2, 1], &free);
+    assert_eq!((never.cascade, never.marginal), (vec![0.0, 0.0], vec![0.0, 0.5]));
+    // With candidate 0 pinned below, the rest is ranked above it.
+    let pinned = Constraints { pinned: vec![(1, 0)], ..Constraints::default() };
+    let target = of(&[1, 0], &pinned);
+    assert_eq!((target.cascade, target.marginal), (vec![0.75, 0.75], vec![0.75, 1.0]));
+    assert_eq!(next_choice(&exploration, &scores, &[], &pinned), Some(vec![0.0, 0.75, 0.25]));
 }

@@ -4,13 +4,17 @@ use std::process::ExitCode;
 
 use slated_contract::policy::BundleError;
 use slated_trainer::env::EnvironmentError;
+use slated_trainer::online::OnlineError;
+use slated_trainer::ope::OpeError;
 use slated_trainer::rollout::RolloutError;
 use slated_trainer::train::TrainError;
 use slated_trainer::tune::{LogError, TuneError};
 
 use crate::api::ServeError;
 use crate::catalogue::CatalogueError;
+use crate::evaluation::EvidenceError;
 use crate::journal::import::ImportError;
+use crate::journal::verify::VerifyError;
 use crate::serving::traffic::TrafficError;
 use crate::serving::{LoadError, RegistryError};
 use crate::settings::SettingsError;
@@ -23,12 +27,18 @@ Exit codes:
   2    the command line is wrong
   3    settings or input are wrong: nothing was changed
   4    something needed is not there: an address in use, a service that does not answer
+  5    a check said no: a log that its bundles do not reproduce, a policy whose evidence does not suffice
   130  interrupted; what was done so far is kept";
 
 /// A command that was interrupted and kept what it had.
 #[derive(Debug, thiserror::Error)]
 #[error("interrupted: {0}")]
 pub struct Interrupted(pub String);
+
+/// A check that ran to its end and said no.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Refused(pub String);
 
 /// Input that a command cannot use.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +67,10 @@ fn code_of(error: &anyhow::Error) -> u8 {
             || cause.is::<TrafficError>()
             || cause.is::<ImportError>()
             || cause.is::<TrainError>()
+            || cause.is::<VerifyError>()
+            || cause.is::<EvidenceError>()
+            || cause.is::<OpeError>()
+            || cause.downcast_ref::<OnlineError>().is_some_and(OnlineError::is_input)
             || cause.is::<EnvironmentError>()
             || cause.downcast_ref().is_some_and(RolloutError::is_input)
             || cause.is::<BadInput>()
@@ -71,6 +85,9 @@ fn code_of(error: &anyhow::Error) -> u8 {
         }
         if is_input(cause) {
             code = 3;
+        }
+        if cause.is::<Refused>() {
+            code = 5;
         }
         if cause.is::<ServeError>() || cause.is::<Unavailable>() {
             code = 4;

@@ -6,8 +6,10 @@ use anyhow::Context;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::Global;
+use super::exit::Refused;
 use super::progress::bar;
 use crate::journal::import::{ImportReport, find_logs, import_log};
+use crate::journal::verify::{Verification, VerifySettings, verify};
 use crate::settings::Flag;
 
 /// Work with the interaction journal.
@@ -15,6 +17,8 @@ use crate::settings::Flag;
 pub enum JournalCommand {
     /// Turn another log into journal events.
     Import(ImportArgs),
+    /// Make every decision again from its bundle and seed, and compare.
+    Verify(VerifyArgs),
 }
 
 /// What to import, and into which journal.
@@ -31,6 +35,33 @@ pub struct ImportArgs {
     /// Folder of the journal.
     #[arg(long, value_name = "DIR")]
     journal: Option<PathBuf>,
+    /// Print the report as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What to verify, and against which bundles.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  slated journal verify
+  slated journal verify --journal /srv/journal --models /srv/models --seed 7 --json
+
+Ends with 5 where a decision does not come out as it was logged. Decisions that no bundle of ours made, or whose bundle
+is not in the folder of models, are counted and not judged.")]
+pub struct VerifyArgs {
+    /// Folder of the journal.
+    #[arg(long, value_name = "DIR")]
+    journal: Option<PathBuf>,
+    /// Folder of policy bundles.
+    #[arg(long, value_name = "DIR")]
+    models: Option<PathBuf>,
+    /// How far a score or probability may be off, relatively; for a log from another kind of processor.
+    #[arg(long, value_name = "SHARE", default_value_t = 1e-6)]
+    tolerance: f64,
+    /// The seed that the service was started with: each decision's own must derive from it.
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
     /// Print the report as JSON.
     #[arg(long)]
     json: bool,
@@ -56,7 +87,34 @@ pub fn run(global: &Global, command: &JournalCommand) -> anyhow::Result<()> {
             }
             Ok(())
         }
+        JournalCommand::Verify(args) => {
+            let flags = [
+                Flag::given("journal.folder", args.journal.as_ref()),
+                Flag::given("models.folder", args.models.as_ref()),
+            ];
+            let settings = global.start(flags)?.settings;
+            verify_journal(&settings.journal.folder, settings.models.folder, args)
+        }
     }
+}
+
+fn verify_journal(journal: &Path, models: PathBuf, args: &VerifyArgs) -> anyhow::Result<()> {
+    let settings = VerifySettings { models, tolerance: args.tolerance, service_seed: args.seed };
+    let runtime = tokio::runtime::Runtime::new().context("cannot start the reader")?;
+    let decisions = bar("replaying", None);
+    let report = runtime.block_on(verify(journal, settings, &mut |more| decisions.inc(more)));
+    decisions.finish_and_clear();
+    let report = report?;
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&report).context("the report cannot be written")?);
+    } else {
+        println!("{report}");
+    }
+    if report.holds() {
+        return Ok(());
+    }
+    let Verification { mismatched, decisions, .. } = report;
+    Err(Refused(format!("{mismatched} of {decisions} decisions do not come out as they were logged")).into())
 }
 
 /// Imports every Open Bandit log of a folder.

@@ -3,6 +3,7 @@
 mod completions;
 mod config;
 mod demo;
+mod evaluate;
 mod exit;
 mod healthcheck;
 mod journal;
@@ -51,6 +52,7 @@ struct Global {
 enum Command {
     Serve(serve::ServeArgs),
     Train(train::TrainArgs),
+    Evaluate(evaluate::EvaluateArgs),
     Simulate(simulate::SimulateArgs),
     Tune(tune::TuneArgs),
     #[command(subcommand)]
@@ -88,6 +90,7 @@ pub fn main() -> ExitCode {
     let result = match command {
         Command::Serve(args) => serve::run(&global, &args),
         Command::Train(args) => train::run(&global, &args),
+        Command::Evaluate(args) => evaluate::run(&global, &args),
         Command::Simulate(args) => simulate::run(&global, &args),
         Command::Tune(args) => tune::run(&global, &args),
         Command::Journal(command) => journal::run(&global, &command),

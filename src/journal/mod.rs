@@ -10,6 +10,7 @@ mod segment;
 mod settings;
 pub mod simulated;
 mod tail;
+pub mod verify;
 mod writer;
 
 pub use segment::{SegmentFile, write_segment};

@@ -3,16 +3,14 @@
 use futures::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
 use slated_contract::event::Decision;
-use slated_contract::feature::{EncodeError, Feature, Features};
+use slated_contract::feature::{EncodeError, Feature};
 use slated_contract::slate::{DecisionSeed, Exploration};
 use thiserror::Error;
 use utoipa::ToSchema;
 
-use super::ask::RecommendError;
 use super::engine::{EngineError, Query};
 use super::policy::LoadedPolicy;
-use super::recommender::encode;
-use crate::session::SessionView;
+use super::replay::{self, ReplayErrorKind};
 
 /// Left-out features in the model's queue at once.
 const AT_ONCE: usize = 16;
@@ -169,16 +167,8 @@ fn query(policy: &LoadedPolicy, decision: &Decision, history: Vec<f32>) -> Resul
         return Err(ExplainError::History);
     }
     let seed = DecisionSeed::from_value(decision.seed.unwrap_or(0).cast_unsigned());
-    let candidates: Vec<(usize, String, Features)> = decision
-        .candidates
-        .iter()
-        .enumerate()
-        .map(|(index, candidate)| (index, candidate.item.clone(), candidate.features.clone()))
-        .collect();
-    let view = SessionView { features: decision.session.clone(), history };
-    let encoded = encode(policy, &decision.user, &decision.context, &view, &candidates, seed);
-    let mut query = encoded.map_err(|error| match error {
-        RecommendError::State(error) | RecommendError::Candidate { source: error, .. } => error.into(),
+    let mut query = replay::query(policy, decision, history, seed).map_err(|error| match error {
+        ReplayErrorKind::State(error) | ReplayErrorKind::Candidate { source: error, .. } => error.into(),
         error => ExplainError::Record(error.to_string()),
     })?;
     if matches!(policy.manifest.exploration, Exploration::PosteriorSampling { .. }) {

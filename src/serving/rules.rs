@@ -51,7 +51,8 @@ pub enum Rule {
 }
 
 /// What a request declares.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct Rules {
     /// Pinned items.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -76,6 +77,17 @@ impl Rules {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.pinned.is_empty() && self.rules.is_empty()
+    }
+
+    /// The least slate that has the positions which are named.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        let pinned = self.pinned.iter().map(|pin| pin.position + 1);
+        let required = self.rules.iter().map(|rule| match rule {
+            Rule::Required { position, .. } => position + 1,
+            Rule::AtMost { .. } | Rule::Diversity { .. } => 0,
+        });
+        pinned.chain(required).max().unwrap_or(0)
     }
 
     /// The constraints on a slate of `size` out of candidates (ids and raw features), whose encoded features are

@@ -11,6 +11,7 @@ pub mod learner;
 pub mod nn;
 pub mod online;
 pub mod onnx;
+pub mod ope;
 pub mod progress;
 pub mod replay;
 pub mod report;

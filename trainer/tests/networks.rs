@@ -47,24 +47,23 @@ fn check(settings: &NetworkSettings, outputs: usize, item_width: usize) {
     network.forward(&parameters, &batch, &mut trace);
     let mut gradient = vec![0.0; parameters.len()];
     network.backward(&parameters, &batch, &mut trace, &weights, &mut gradient);
-    let mut wrong = 0;
     for tensor in network.layout().tensors() {
+        let mut wrong = 0;
         for at in tensor.range.clone() {
-            let step = 4e-3;
             let moved = |by: f32| {
                 let mut parameters = parameters.clone();
                 parameters[at] += by;
                 objective(&network, &parameters, &batch, &weights)
             };
-            let difference = (moved(step) - moved(-step)) / f64::from(2.0 * step);
-            let error = (f64::from(gradient[at]) - difference).abs();
-            // A difference across one of ReLU's kinks is off; few of them are.
-            wrong += usize::from(error > 2e-2 * difference.abs().max(1.0));
+            // A difference across one of ReLU's kinks is off, and a small one drowns in rounding: one of them must fit.
+            let fits = [1e-2, 3e-3, 1e-3, 3e-4].into_iter().any(|step| {
+                let difference = (moved(step) - moved(-step)) / f64::from(2.0 * step);
+                (f64::from(gradient[at]) - difference).abs() <= 1e-2 * difference.abs().max(1.0)
+            });
+            wrong += usize::from(!fits);
         }
-        let length = tensor.range.len();
-        assert!(wrong * 50 <= length.max(50), "{settings:?}: {wrong} of {length} numbers of `{}` are off", tensor.name);
+        assert_eq!(wrong, 0, "{settings:?}: {wrong} of {} numbers of `{}` are off", tensor.range.len(), tensor.name);
         assert!(gradient[tensor.range.clone()].iter().any(|value| *value != 0.0), "`{}` has no gradient", tensor.name);
-        wrong = 0;
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
-use super::manifest::{Manifest, ManifestError, check_policy_name};
+use super::manifest::{Evaluation, Manifest, ManifestError, check_policy_name};
 use crate::feature::Encoder;
 
 /// The model's file name.
@@ -118,9 +118,7 @@ impl Bundle {
     /// As for [`Bundle::open`].
     pub fn read(folder: &Path) -> Result<Self, BundleError> {
         let path = folder.join(MANIFEST);
-        let text = fs::read(&path).map_err(BundleError::io(&path))?;
-        let manifest: Manifest =
-            serde_json::from_slice(&text).map_err(|source| BundleError::Json { path: path.clone(), source })?;
+        let manifest = read_manifest(folder)?;
         let encoder = manifest.check().map_err(|source| BundleError::Manifest { path: path.clone(), source })?;
         let name_of =
             |path: Option<&Path>| path.and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
@@ -176,6 +174,36 @@ pub fn versions(models: &Path, name: &str) -> Result<Vec<u64>, BundleError> {
     Ok(versions)
 }
 
+/// The manifest in a bundle's folder, as it stands there: neither checked nor held against its model.
+///
+/// # Errors
+/// The disk, or a file that is no manifest.
+pub fn read_manifest(folder: &Path) -> Result<Manifest, BundleError> {
+    let path = folder.join(MANIFEST);
+    let text = fs::read(&path).map_err(BundleError::io(&path))?;
+    serde_json::from_slice(&text).map_err(|source| BundleError::Json { path, source })
+}
+
+/// Puts what an evaluation found into a published bundle's manifest, in place of what an earlier one did: nothing that
+/// the bundle is served by changes. A reader finds the manifest of before or after, never half of one.
+///
+/// # Errors
+/// The disk, or a bundle whose manifest does not read.
+pub fn record_evaluation(folder: &Path, evaluation: Vec<Evaluation>) -> Result<(), BundleError> {
+    let manifest = Manifest { evaluation, ..read_manifest(folder)? };
+    let path = folder.join(MANIFEST);
+    let staged = folder.join(format!(".{MANIFEST}-{}", std::process::id()));
+    write_durably(&staged, &manifest_text(&manifest, &path)?)?;
+    fs::rename(&staged, &path).map_err(BundleError::io(&path))
+}
+
+fn manifest_text(manifest: &Manifest, path: &Path) -> Result<Vec<u8>, BundleError> {
+    let mut text =
+        serde_json::to_vec_pretty(manifest).map_err(|source| BundleError::Json { path: path.to_owned(), source })?;
+    text.push(b'\n');
+    Ok(text)
+}
+
 /// The latest version of a policy.
 ///
 /// # Errors
@@ -220,9 +248,7 @@ impl BundleWriter {
             fs::remove_dir_all(&writer.staging).map_err(BundleError::io(&writer.staging))?;
         }
         fs::create_dir_all(&folder).map_err(BundleError::io(&folder))?;
-        let mut text = serde_json::to_vec_pretty(manifest)
-            .map_err(|source| BundleError::Json { path: folder.join(MANIFEST), source })?;
-        text.push(b'\n');
+        let text = manifest_text(manifest, &folder.join(MANIFEST))?;
         write_durably(&folder.join(MODEL), model)?;
         if let Some(learner) = learner {
             write_durably(&folder.join(LEARNER), learner)?;

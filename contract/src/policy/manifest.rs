@@ -99,12 +99,13 @@ pub struct TrainingRecord {
 }
 
 /// One figure of an offline evaluation.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Evaluation {
     /// The estimator, such as `snips`.
     pub estimator: String,
-    /// Its estimate of the policy's value: mean reward per shown item; for `simulated_return`, mean return of an episode.
+    /// Its estimate of the policy's value: mean reward of a decision, over all the items it shows; for
+    /// `simulated_return`, mean return of an episode.
     pub value: f64,
     /// Lower bound of the interval.
     pub lower: f64,
@@ -112,11 +113,37 @@ pub struct Evaluation {
     pub upper: f64,
     /// The interval's confidence, such as 0.95.
     pub confidence: f64,
-    /// How many logged rounds, or simulated episodes, it rests on.
+    /// How the interval was made, such as `bootstrap`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub interval: String,
+    /// How many logged decisions, or simulated episodes, it rests on.
     pub rounds: u64,
-    /// The logging policy's own mean reward on the same rounds; absent where nothing was logged.
+    /// How many decisions of the policy itself would say as much; absent where nothing was logged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effective_sample_size: Option<f64>,
+    /// The logging policy's own value on the same decisions; absent where nothing was logged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub baseline: Option<f64>,
+    /// How it compares with the policy that it was to replace; absent where it was evaluated alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub against: Option<Comparison>,
+    /// SHA-256 over the decisions and rewards of the log, in order, in hex; absent where nothing was logged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_digest: Option<String>,
+}
+
+/// The improvement of a policy over another one, estimated from the same decisions.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Comparison {
+    /// The other policy, as `name:version`, or `logged` for whatever was logged.
+    pub policy: String,
+    /// The difference of the values.
+    pub improvement: f64,
+    /// Lower bound of its interval.
+    pub lower: f64,
+    /// Upper bound of its interval.
+    pub upper: f64,
 }
 
 /// Sample inputs and the scores expected for them.

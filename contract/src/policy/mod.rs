@@ -3,8 +3,11 @@
 mod bundle;
 mod manifest;
 
-pub use bundle::{Bundle, BundleError, BundleWriter, LEARNER, MANIFEST, MODEL, latest_version, sha256_hex, versions};
+pub use bundle::{
+    Bundle, BundleError, BundleWriter, LEARNER, MANIFEST, MODEL, latest_version, read_manifest, record_evaluation,
+    sha256_hex, versions,
+};
 pub use manifest::{
-    Algorithm, Evaluation, FORMAT, Manifest, ManifestError, Parity, SlateLimits, TrainingRecord, check_policy_name,
-    json_schema,
+    Algorithm, Comparison, Evaluation, FORMAT, Manifest, ManifestError, Parity, SlateLimits, TrainingRecord,
+    check_policy_name, json_schema,
 };

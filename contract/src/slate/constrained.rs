@@ -82,7 +82,7 @@ pub fn constrained_propensities(
 }
 
 /// The slate of the highest adjusted scores, position by position.
-fn best(scores: &[f32], constraints: &Constraints, size: usize) -> Vec<usize> {
+pub(super) fn best(scores: &[f32], constraints: &Constraints, size: usize) -> Vec<usize> {
     let mut prefix = Prefix::new(constraints, scores.len());
     while prefix.items().len() < size {
         let feasible = prefix.feasible();
@@ -98,15 +98,15 @@ fn argmax(prefix: &Prefix, scores: &[f32], feasible: &[usize]) -> Option<usize> 
     feasible.iter().copied().reduce(|best, other| if value(other) > value(best) { other } else { best })
 }
 
-struct Chooser<'a> {
-    exploration: &'a Exploration,
-    scores: &'a [f32],
-    constraints: &'a Constraints,
+pub(super) struct Chooser<'a> {
+    pub exploration: &'a Exploration,
+    pub scores: &'a [f32],
+    pub constraints: &'a Constraints,
 }
 
 impl Chooser<'_> {
     /// The candidates that may stand at the next position, with the probability of each; empty where there is none.
-    fn next(&self, prefix: &Prefix) -> Vec<(usize, f64)> {
+    pub fn next(&self, prefix: &Prefix) -> Vec<(usize, f64)> {
         let feasible = prefix.feasible();
         match *self.exploration {
             Exploration::Softmax { temperature } => {

@@ -90,9 +90,14 @@ impl<'a> Scores<'a> {
         &self.values[..self.candidates]
     }
 
+    /// All rows.
+    pub(super) fn rows(&self) -> impl Iterator<Item = &'a [f32]> {
+        self.values.chunks_exact(self.candidates)
+    }
+
     /// The rows that propensities are estimated from.
     pub(super) fn further(&self) -> impl Iterator<Item = &'a [f32]> {
-        self.values.chunks_exact(self.candidates).skip(1)
+        self.rows().skip(1)
     }
 }
 

@@ -14,6 +14,7 @@ mod plackett_luce;
 mod posterior;
 mod propensity;
 mod seed;
+mod target;
 
 pub use constrained::{ConstrainedSlate, constrained_propensities, draw_constrained};
 pub use constraints::{AtMost, ConstraintError, Constraints, Diversity, Required};
@@ -23,3 +24,4 @@ pub use objective::{ObjectiveError, SlateMethod, SlateObjective, drawn_by};
 pub use plackett_luce::plackett_luce;
 pub use propensity::{Propensities, propensities};
 pub use seed::{DecisionSeed, standard_normal};
+pub use target::{next_choice, target_propensities};

@@ -2,6 +2,7 @@
 
 mod rounds;
 mod service;
+mod tutorial;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -9,7 +10,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use anyhow::{Context, bail};
-use clap::Args;
+use clap::{Args, Subcommand};
 use slated_contract::reward::RewardDefinition;
 use slated_contract::slate::Exploration;
 use slated_trainer::bandit::Interaction;
@@ -27,12 +28,15 @@ const POLICY: &str = "open-bandit";
 /// Walk the whole loop on real data: import a log, train, serve, journal, train again from the service's own journal,
 /// swap the policy under the running service; then go on serving until Ctrl-C.
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(args_conflicts_with_subcommands = true, after_help = "\
 Examples:
   slated demo
   slated demo --rounds 1000 --exit
-  slated demo --data /data/open_bandit_dataset --work /tmp/demo")]
+  slated demo --data /data/open_bandit_dataset --work /tmp/demo
+  slated demo tutorial")]
 pub struct DemoArgs {
+    #[command(subcommand)]
+    which: Option<DemoCommand>,
     /// The Open Bandit Dataset; `make setup` fetches its small version here.
     #[arg(long, value_name = "DIR", default_value = ".slated/open-bandit")]
     data: PathBuf,
@@ -53,8 +57,16 @@ pub struct DemoArgs {
     exit: bool,
 }
 
+#[derive(Debug, Subcommand)]
+enum DemoCommand {
+    Tutorial(tutorial::TutorialArgs),
+}
+
 /// Runs the demo.
 pub fn run(global: &Global, args: &DemoArgs) -> anyhow::Result<()> {
+    if let Some(DemoCommand::Tutorial(args)) = &args.which {
+        return tutorial::run(global, args);
+    }
     global.start([])?;
     let (journal, models) = (args.work.join("journal"), args.work.join("models"));
     clear(&args.work)?;

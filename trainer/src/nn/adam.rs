@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::dense::wide;
+
 /// Adam's settings (Kingma & Ba 2015, arXiv:1412.6980), with decoupled weight decay (Loshchilov & Hutter 2019,
 /// arXiv:1711.05101).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -79,11 +81,16 @@ impl Adam {
         let shrink = (1.0 - rate * weight_decay) as f32;
         let (b1, b2) = (beta1 as f32, beta2 as f32);
         let moments = self.first.iter_mut().zip(&mut self.second);
-        for ((weight, &g), (m, v)) in parameters.iter_mut().zip(gradient).zip(moments) {
-            *m = b1 * *m + (1.0 - b1) * g;
-            *v = b2 * *v + (1.0 - b2) * g * g;
-            *weight = shrink * *weight - step * *m / (v.sqrt() + epsilon);
-        }
+        wide(
+            #[inline(always)]
+            || {
+                for ((weight, &g), (m, v)) in parameters.iter_mut().zip(gradient).zip(moments) {
+                    *m = b1 * *m + (1.0 - b1) * g;
+                    *v = b2 * *v + (1.0 - b2) * g * g;
+                    *weight = shrink * *weight - step * *m / (v.sqrt() + epsilon);
+                }
+            },
+        );
     }
 }
 

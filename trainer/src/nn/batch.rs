@@ -1,5 +1,7 @@
 //! Observations gathered for one pass of a network.
 
+use std::ops::Range;
+
 use crate::rollout::Observation;
 
 /// States with their candidates laid one after the other: each state has as many rows as it has candidates here, so
@@ -94,7 +96,25 @@ impl Batch {
     }
 
     /// The rows of each state.
-    pub fn spans(&self) -> impl Iterator<Item = std::ops::Range<usize>> + '_ {
+    pub fn spans(&self) -> impl Iterator<Item = Range<usize>> + '_ {
         self.starts.windows(2).map(|pair| pair[0]..pair[1])
+    }
+
+    /// The rows of some consecutive states.
+    #[must_use]
+    pub fn rows_of(&self, states: &Range<usize>) -> Range<usize> {
+        self.starts[states.start]..self.starts[states.end]
+    }
+
+    /// Cuts the states into blocks of at most `rows` rows; a state of more is a block of its own.
+    pub fn blocks(&self, rows: usize) -> impl Iterator<Item = Range<usize>> + '_ {
+        let mut start = 0;
+        std::iter::from_fn(move || {
+            let most = self.starts.get(start)? + rows;
+            let fit = self.starts[start + 1..].partition_point(|&end| end <= most);
+            let block = start..(start + fit.max(1)).min(self.states);
+            start = block.end;
+            (!block.is_empty()).then_some(block)
+        })
     }
 }

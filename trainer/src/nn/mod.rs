@@ -11,6 +11,7 @@ mod export;
 mod gru;
 mod layout;
 mod network;
+mod threads;
 
 pub use adam::{Adam, AdamSettings, clip_to_norm};
 pub use batch::Batch;

@@ -1,5 +1,7 @@
 //! The scorer of candidates: from a state and an item to one number or a few.
 
+use std::ops::Range;
+
 use faer::Accum;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
@@ -7,6 +9,7 @@ use thiserror::Error;
 
 use super::dense::{Stack, activate, add_columns, mask, matrix, multiply};
 use super::gru::{Gru, GruTrace};
+use super::threads::in_threads;
 use super::{Batch, Layout};
 
 /// What a network is made of.
@@ -66,11 +69,28 @@ pub struct CandidateNetwork {
     /// S', the width of the state with the GRU's output.
     pub(super) context: usize,
     /// `Ws`, `[S', W1]`.
-    pub(super) state_weight: std::ops::Range<usize>,
+    pub(super) state_weight: Range<usize>,
     /// Its first layer takes the item alone.
     pub(super) scorer: Stack,
     pub(super) value: Option<Stack>,
     layout: Layout,
+    threads: usize,
+}
+
+/// The most rows that run through all layers at once: few enough that what a layer leaves is still in the cache when the
+/// next one reads it, and enough for the matrix products.
+const BLOCK_ROWS: usize = 256;
+
+/// Some states of a batch, and the rows of each layer's output that are theirs.
+struct Block<'t> {
+    states: Range<usize>,
+    layers: Vec<&'t mut [f32]>,
+}
+
+impl Block<'_> {
+    const fn new(states: Range<usize>) -> Self {
+        Self { states, layers: Vec::new() }
+    }
 }
 
 /// What a forward pass leaves: its output, and what the backward pass needs.
@@ -135,7 +155,13 @@ impl CandidateNetwork {
         let state_weight = layout.add("state.weight", (context, widths[0]), bound);
         let scorer = Stack::new(&mut layout, "scorer", shape.item_width, &widths);
         let value = settings.dueling.then(|| Stack::new(&mut layout, "value", context, &widths));
-        Ok(Self { shape, gru, context, state_weight, scorer, value, layout })
+        Ok(Self { shape, gru, context, state_weight, scorer, value, layout, threads: 1 })
+    }
+
+    /// Lets a pass use so many threads; what it computes does not depend on it.
+    #[must_use]
+    pub fn with_threads(self, threads: usize) -> Self {
+        Self { threads, ..self }
     }
 
     /// Where the tensors lie.
@@ -181,27 +207,25 @@ impl CandidateNetwork {
         activate(&mut trace.state_part, &parameters[first.bias.clone()], false);
 
         trace.layers.resize_with(self.scorer.layers.len(), Vec::new);
-        trace.layers[0].resize(rows * first.output, 0.0);
-        let out = &mut trace.layers[0];
-        if first.input > 0 {
-            let weight = matrix(&parameters[first.weight.clone()], first.input, first.output);
-            multiply(out, Accum::Replace, matrix(&batch.items, rows, first.input), weight);
-        } else {
-            out.fill(0.0);
+        let mut blocks: Vec<Block> = batch.blocks(BLOCK_ROWS).map(Block::new).collect();
+        for (layer, out) in self.scorer.layers.iter().zip(&mut trace.layers) {
+            out.resize(rows * layer.output, 0.0);
+            let mut rest = &mut out[..];
+            for block in &mut blocks {
+                let (own, after) = rest.split_at_mut(batch.rows_of(&block.states).len() * layer.output);
+                block.layers.push(own);
+                rest = after;
+            }
         }
-        for (span, part) in batch.spans().zip(trace.state_part.chunks_exact(first.output)) {
-            activate(&mut out[span.start * first.output..span.end * first.output], part, first.relu);
-        }
-        for (index, layer) in self.scorer.layers.iter().enumerate().skip(1) {
-            let (before, after) = trace.layers.split_at_mut(index);
-            layer.forward(parameters, &before[index - 1], rows, &mut after[0]);
-        }
+        let part = &trace.state_part;
+        in_threads(self.threads, &mut blocks, |block| self.score(parameters, batch, part, block));
 
         if let Some(value) = &self.value {
             trace.value.resize_with(value.layers.len(), Vec::new);
             for (index, layer) in value.layers.iter().enumerate() {
                 let (before, after) = trace.value.split_at_mut(index);
                 let input = if index == 0 { context } else { &before[index - 1] };
+                after[0].resize(states * layer.output, 0.0);
                 layer.forward(parameters, input, states, &mut after[0]);
             }
             let outputs = self.shape.outputs;
@@ -210,6 +234,29 @@ impl CandidateNetwork {
                     combine(&mut scores[span.start * outputs..span.end * outputs], value, outputs);
                 }
             }
+        }
+    }
+
+    /// Runs the scorer on a block of states; `state_part` is that of the whole batch.
+    fn score(&self, parameters: &[f32], batch: &Batch, state_part: &[f32], block: &mut Block) {
+        let rows = batch.rows_of(&block.states);
+        let first = &self.scorer.layers[0];
+        let out = &mut *block.layers[0];
+        if first.input > 0 {
+            let items = matrix(&batch.items[rows.start * first.input..rows.end * first.input], rows.len(), first.input);
+            let weight = matrix(&parameters[first.weight.clone()], first.input, first.output);
+            multiply(out, Accum::Replace, items, weight);
+        } else {
+            out.fill(0.0);
+        }
+        for state in block.states.clone() {
+            let own = (batch.starts[state] - rows.start) * first.output
+                ..(batch.starts[state + 1] - rows.start) * first.output;
+            activate(&mut out[own], &state_part[state * first.output..][..first.output], first.relu);
+        }
+        for (index, layer) in self.scorer.layers.iter().enumerate().skip(1) {
+            let (before, after) = block.layers.split_at_mut(index);
+            layer.forward(parameters, before[index - 1], rows.len(), after[0]);
         }
     }
 

@@ -85,7 +85,7 @@ fn simulated(returns: &Summary) -> Evaluation {
         upper: returns.upper,
         confidence: 0.95,
         rounds: returns.count as u64,
-        baseline: None,
+        ..Evaluation::default()
     }
 }
 

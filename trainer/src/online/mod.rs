@@ -8,6 +8,6 @@ mod settings;
 mod trial;
 
 pub use bundle::Learned;
-pub use run::{Figures, Observer, OnlineError, OnlineOutcome, Unobserved, train_online};
+pub use run::{Figures, Observer, OnlineError, OnlineOutcome, Unobserved, check_online, train_online};
 pub use settings::{EvaluationSettings, ExplorationSchedule, OnlineAlgorithm, OnlineSettings};
 pub use trial::OnlineTrial;

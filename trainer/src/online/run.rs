@@ -81,6 +81,17 @@ pub enum OnlineError {
     Manifest(#[from] ManifestError),
 }
 
+impl OnlineError {
+    /// Whether the settings or the checkpoint are at fault, rather than what came of them.
+    #[must_use]
+    pub const fn is_input(&self) -> bool {
+        matches!(
+            self,
+            Self::Setting(_) | Self::Environment(_) | Self::Lane(_) | Self::Learner(_) | Self::Checkpoint(_)
+        )
+    }
+}
+
 /// How a run stands.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Figures {

@@ -1,5 +1,9 @@
 //! `slated train`.
 
+mod online;
+
+pub(super) use online::{PublishedOnline, baseline, train_and_publish_online};
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,15 +12,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 use slated_contract::policy::{Bundle, BundleWriter, latest_version, versions};
+use slated_trainer::online::OnlineSettings;
+use slated_trainer::rollout::Summary;
 use slated_trainer::train::{AlgorithmSettings, Outcome, Start, TrainSettings, Trained, train};
 
 use super::Global;
-use super::exit::Interrupted;
+use super::exit::{BadInput, Interrupted};
 use super::progress::Drawn;
 use crate::serving::{EngineSettings, LoadedPolicy};
 use crate::settings::Flag;
 
-/// Learn a policy from the journal and write it as a bundle.
+/// Learn a policy, from the journal or in a simulated environment, and write it as a bundle.
 ///
 /// Ctrl-C leaves a checkpoint; the same command goes on from it to the same result.
 #[derive(Debug, Args)]
@@ -26,8 +32,9 @@ Examples:
   slated train --policy open-bandit --algorithm linucb --interaction additive --seed 7
   slated train --policy open-bandit --continue
   slated train --settings train.toml
+  slated train --policy lts --environment lts-tutorial --algorithm dqn --run runs/lts
 
-A settings file holds the same and more:
+A settings file for learning from the journal holds the same and more:
   policy = \"open-bandit\"
   seed = 1
   algorithm = { name = \"linear_thompson\", scale = 1.0, lambda = 1.0, interaction = \"outer\" }
@@ -36,7 +43,13 @@ A settings file holds the same and more:
   reward = { weights = { click = 1.0, purchase = 10.0 }, aggregation = \"sum\", wait_seconds = 3600.0 }
   [exploration]
   method = \"softmax\"
-  temperature = 0.1")]
+  temperature = 0.1
+
+A settings file with `environment` learns by interaction; docs/learning.md lists its keys:
+  policy = \"lts\"
+  environment = \"lts-tutorial\"
+  steps = 40000
+  algorithm = { name = \"dqn\", discount = 0.99, network = { hidden = [128, 128] } }")]
 pub struct TrainArgs {
     /// Training settings in TOML; the flags below go over them.
     #[arg(long, value_name = "FILE")]
@@ -53,6 +66,12 @@ pub struct TrainArgs {
     /// Seed of every random choice.
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
+    /// Environment to learn in by interaction, instead of from the journal: the name of a preset.
+    #[arg(long, value_name = "PRESET")]
+    environment: Option<String>,
+    /// Folder for the report of a run in an environment; `runs/<policy>-<version>` where absent.
+    #[arg(long, value_name = "DIR")]
+    run: Option<PathBuf>,
     /// Folder of the journal.
     #[arg(long, value_name = "DIR")]
     journal: Option<PathBuf>,
@@ -69,6 +88,8 @@ pub struct TrainArgs {
 enum AlgorithmName {
     Linucb,
     LinearThompson,
+    Dqn,
+    SlateQ,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -82,12 +103,31 @@ pub fn run(global: &Global, args: &TrainArgs) -> anyhow::Result<()> {
     let flags =
         [Flag::given("models.folder", args.models.as_ref()), Flag::given("journal.folder", args.journal.as_ref())];
     let service = global.start(flags)?.settings;
-    let settings = training_settings(args, &service.journal.folder)?;
+    let table = settings_table(args)?;
     let stop = Arc::new(AtomicBool::new(false));
     watch_interrupt(&stop)?;
+    if table.contains_key("environment") {
+        return learn_online(table, args, &service.models.folder, &stop);
+    }
+    let settings = journal_settings(table, args, &service.journal.folder)?;
     let published = train_and_publish(&settings, &service.models.folder, args.continue_latest, &stop)?;
     println!("{}", published.trained.summary);
     println!("wrote {}", published.folder.display());
+    Ok(())
+}
+
+fn learn_online(table: toml::Table, args: &TrainArgs, models: &Path, stop: &AtomicBool) -> anyhow::Result<()> {
+    let settings: OnlineSettings = table.try_into().context("training settings")?;
+    if args.continue_latest {
+        let message = "`--continue` goes on from a version's journal; a run in an environment resumes from its checkpoint";
+        return Err(BadInput(message.to_owned()).into());
+    }
+    let version = versions(models, &settings.policy)?.last().map_or(1, |latest| latest + 1);
+    let run = args.run.clone().unwrap_or_else(|| Path::new("runs").join(format!("{}-{version}", settings.policy)));
+    let published = train_and_publish_online(&settings, models, &run, true, stop)?;
+    let Summary { mean, lower, upper, count, .. } = published.learned.returns;
+    println!("mean return {mean:.2} ({lower:.2} to {upper:.2}) in {count} episodes, learned in {:.1} s", published.seconds);
+    println!("wrote {} and {}", published.folder.display(), run.join("report.html").display());
     Ok(())
 }
 
@@ -106,7 +146,7 @@ pub fn train_and_publish(
     continue_latest: bool,
     stop: &AtomicBool,
 ) -> anyhow::Result<Published> {
-    let checkpoint = models.join(".checkpoints").join(format!("{}.safetensors", settings.policy));
+    let checkpoint = checkpoint_of(models, &settings.policy);
     let start = Start {
         version: versions(models, &settings.policy)?.last().map_or(1, |latest| latest + 1),
         continue_from: continue_latest.then(|| base(models, &settings.policy)).transpose()?,
@@ -148,6 +188,11 @@ fn base(models: &Path, policy: &str) -> anyhow::Result<(u64, Vec<u8>)> {
     Ok((version, learner))
 }
 
+/// Where an interrupted run of a policy leaves its checkpoint.
+fn checkpoint_of(models: &Path, policy: &str) -> PathBuf {
+    models.join(".checkpoints").join(format!("{policy}.safetensors"))
+}
+
 /// Writes the checkpoint so that there is always a whole one.
 fn save(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let folder = path.parent().unwrap_or(path);
@@ -159,7 +204,8 @@ fn save(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn training_settings(args: &TrainArgs, journal: &Path) -> anyhow::Result<TrainSettings> {
+/// The settings file with the flags that both ways of learning have.
+fn settings_table(args: &TrainArgs) -> anyhow::Result<toml::Table> {
     let mut table = match &args.settings {
         Some(path) => {
             let text =
@@ -174,11 +220,8 @@ fn training_settings(args: &TrainArgs, journal: &Path) -> anyhow::Result<TrainSe
     if let Some(seed) = args.seed {
         table.insert("seed".to_owned(), toml::Value::try_from(seed)?);
     }
-    let data = table.entry("data").or_insert_with(|| toml::Table::new().into());
-    if let Some(data) = data.as_table_mut()
-        && (args.journal.is_some() || !data.contains_key("journal"))
-    {
-        data.insert("journal".to_owned(), journal.display().to_string().into());
+    if let Some(environment) = &args.environment {
+        table.insert("environment".to_owned(), environment.as_str().into());
     }
     if args.algorithm.is_some() || args.interaction.is_some() {
         let algorithm = table.entry("algorithm").or_insert_with(|| toml::Table::new().into());
@@ -186,11 +229,23 @@ fn training_settings(args: &TrainArgs, journal: &Path) -> anyhow::Result<TrainSe
             if let Some(name) = args.algorithm {
                 algorithm.insert("name".to_owned(), name_of(name).into());
             }
-            algorithm.entry("name").or_insert_with(|| AlgorithmSettings::default().name().into());
             if let Some(interaction) = args.interaction {
                 algorithm.insert("interaction".to_owned(), name_of(interaction).into());
             }
         }
+    }
+    Ok(table)
+}
+
+fn journal_settings(mut table: toml::Table, args: &TrainArgs, journal: &Path) -> anyhow::Result<TrainSettings> {
+    let data = table.entry("data").or_insert_with(|| toml::Table::new().into());
+    if let Some(data) = data.as_table_mut()
+        && (args.journal.is_some() || !data.contains_key("journal"))
+    {
+        data.insert("journal".to_owned(), journal.display().to_string().into());
+    }
+    if let Some(algorithm) = table.get_mut("algorithm").and_then(toml::Value::as_table_mut) {
+        algorithm.entry("name").or_insert_with(|| AlgorithmSettings::default().name().into());
     }
     table.try_into().context("training settings")
 }
