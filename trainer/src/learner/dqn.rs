@@ -156,7 +156,8 @@ impl Dqn {
             network.forward(&self.target, &self.next, &mut self.target_trace);
             (self.target_trace.outputs(), best)
         } else {
-            let chosen: Vec<[usize; 1]> = self.next.starts.iter().zip(&best).map(|(start, row)| [row - start]).collect();
+            let chosen: Vec<[usize; 1]> =
+                self.next.starts.iter().zip(&best).map(|(start, row)| [row - start]).collect();
             let observations = followed.iter().map(|&at| &*transitions[at].next);
             self.chosen.fill_chosen(observations.zip(chosen.iter().map(|chosen| &chosen[..])), window, width);
             network.forward(&self.target, &self.chosen, &mut self.target_trace);

@@ -178,7 +178,8 @@ impl SlateQ {
         scratch.states.fill_states(next, window, width);
         self.item.network.forward(&self.item_target, &scratch.candidates, &mut scratch.item_target);
         self.nothing.network.forward(&self.nothing_target, &scratch.states, &mut scratch.nothing);
-        let (online, values, nothing) = (scratch.item.outputs(), scratch.item_target.outputs(), scratch.nothing.outputs());
+        let (online, values, nothing) =
+            (scratch.item.outputs(), scratch.item_target.outputs(), scratch.nothing.outputs());
         for ((&at, span), nothing) in followed.iter().zip(scratch.candidates.spans()).zip(nothing) {
             let transition = transitions[at];
             let appeal = &appeal[span.clone()];

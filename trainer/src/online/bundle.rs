@@ -53,7 +53,9 @@ pub(super) fn learned(
         discount: settings.algorithm.discount(),
         features,
         session,
-        slate: settings.slate.unwrap_or(SlateLimits { max_size: 4 * size, max_candidates: 4 * spec.candidates.max(size) }),
+        slate: settings
+            .slate
+            .unwrap_or(SlateLimits { max_size: 4 * size, max_candidates: 4 * spec.candidates.max(size) }),
         exploration: settings.exploration,
         objective: learner.objective(),
         signature,

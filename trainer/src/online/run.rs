@@ -212,7 +212,8 @@ impl<'a> Run<'a> {
     fn new(settings: &'a OnlineSettings) -> Result<Self, OnlineError> {
         let spec = settings.environment.build()?.spec().clone();
         let (features, session) = reads(settings, &spec);
-        let lane = || -> Result<Lane, OnlineError> { Ok(Lane::new(settings.environment.build()?, &features, &session)?) };
+        let lane =
+            || -> Result<Lane, OnlineError> { Ok(Lane::new(settings.environment.build()?, &features, &session)?) };
         let lanes = (0..settings.lanes).map(|_| lane()).collect::<Result<Vec<_>, _>>()?;
         let encoder = lanes[0].encoder();
         let problem = Problem {
@@ -249,7 +250,12 @@ impl<'a> Run<'a> {
         self.steps as f64 / self.settings.steps as f64
     }
 
-    fn go(mut self, version: u64, observer: &mut dyn Observer, stop: &AtomicBool) -> Result<OnlineOutcome, OnlineError> {
+    fn go(
+        mut self,
+        version: u64,
+        observer: &mut dyn Observer,
+        stop: &AtomicBool,
+    ) -> Result<OnlineOutcome, OnlineError> {
         while self.steps < self.settings.steps {
             if stop.load(Ordering::Relaxed) && self.steps > 0 {
                 return Ok(OnlineOutcome::Interrupted { checkpoint: self.save().encode()?, steps: self.steps });
@@ -293,7 +299,8 @@ impl<'a> Run<'a> {
         self.actor.restart()?;
         while self.steps < end {
             let before = self.steps;
-            let exploration = (self.steps >= self.settings.warm_up).then(|| self.settings.behaviour.at(self.progress()));
+            let exploration =
+                (self.steps >= self.settings.warm_up).then(|| self.settings.behaviour.at(self.progress()));
             let brought = self.actor.step(&mut *self.learner, exploration)?;
             self.steps += self.settings.lanes as u64;
             for reward in brought.returns {
@@ -325,12 +332,10 @@ impl<'a> Run<'a> {
     fn learn(&mut self, generator: &mut ChaCha8Rng) -> Result<(), OnlineError> {
         let size = self.settings.algorithm.optimisation().batch;
         let sample = self.replay.sample(size, self.progress(), generator);
-        let Update { loss, gradient_norm, errors } =
-            self.learner.update(&self.replay, &sample).map_err(|source| OnlineError::Diverged {
-                source,
-                step: self.steps,
-                checkpoint: Vec::new(),
-            })?;
+        let Update { loss, gradient_norm, errors } = self
+            .learner
+            .update(&self.replay, &sample)
+            .map_err(|source| OnlineError::Diverged { source, step: self.steps, checkpoint: Vec::new() })?;
         self.replay.prioritise(&sample, &errors);
         self.updates += 1;
         self.loss.add(loss);

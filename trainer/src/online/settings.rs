@@ -228,7 +228,10 @@ impl ExplorationSchedule {
         if !(0.0..=1.0).contains(&share) {
             return Some(format!("`behaviour.share` is {share}, allowed are 0 to 1"));
         }
-        [0.0, 1.0].into_iter().find_map(|progress| self.at(progress).check().err()).map(|error| format!("behaviour: {error}"))
+        [0.0, 1.0]
+            .into_iter()
+            .find_map(|progress| self.at(progress).check().err())
+            .map(|error| format!("behaviour: {error}"))
     }
 }
 
