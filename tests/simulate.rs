@@ -236,7 +236,7 @@ fn what_cannot_be_simulated_says_why() {
     let lts = |args: &[&'static str]| [&["-e", "lts"], args].concat();
     refused(&lts(&["-p", "best"]), 3, &["no policy `best`", "random, sweetest, kaliest"]);
     refused(&lts(&["-p", "best:new"]), 3, &["`new` is not a version"]);
-    refused(&lts(&["--mix", "random=0.5"]), 3, &["sum to 0.5"]);
+    refused(&lts(&["--mix", "random=0.5"]), 3, &["[0.5]", "sum to 1"]);
     refused(&lts(&["--mix", "random"]), 3, &["`random` is not POLICY=SHARE"]);
     refused(&lts(&["--mix", "random=-1,kaliest=2"]), 3, &["from 0 to 1"]);
     refused(&lts(&["--url", "localhost:80"]), 3, &["http://127.0.0.1:8080"]);

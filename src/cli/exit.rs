@@ -72,7 +72,7 @@ fn code_of(error: &anyhow::Error) -> u8 {
             || cause.is::<OpeError>()
             || cause.downcast_ref::<OnlineError>().is_some_and(OnlineError::is_input)
             || cause.is::<EnvironmentError>()
-            || matches!(cause.downcast_ref(), Some(RolloutError::Environment(_) | RolloutError::Lane(_)))
+            || cause.downcast_ref().is_some_and(RolloutError::is_input)
             || cause.is::<BadInput>()
             || cause.downcast_ref::<TuneError>().is_some_and(TuneError::is_input)
             || matches!(cause.downcast_ref(), Some(LogError::Other(_)))

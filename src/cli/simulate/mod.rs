@@ -17,7 +17,7 @@ use super::Global;
 use super::progress::bar;
 use crate::journal::simulated::SimulatedJournal;
 use crate::settings::Flag;
-use policies::{Candidates, Mixture};
+use policies::{Mixture, Policies};
 use report::{Report, Run};
 
 /// Run policies on simulated users, and say what they return.
@@ -92,8 +92,8 @@ pub fn run(global: &Global, args: &SimulateArgs) -> anyhow::Result<()> {
     let runs = match &args.url {
         Some(url) => live::run(url, &environment, args)?,
         None => {
-            let candidates = Candidates::new(&settings.models.folder, &spec, args.greedy, args.expert.as_deref());
-            let mixtures = candidates.read(&args.policy, &args.mix)?;
+            let policies = Policies::new(&settings.models.folder, &spec, args.greedy, args.expert.as_deref());
+            let mixtures = policies.read(&args.policy, &args.mix)?;
             let run = |mixture: &Mixture| simulate(&environment, spec.event, mixture, args);
             mixtures.iter().map(run).collect::<anyhow::Result<Vec<_>>>()?
         }

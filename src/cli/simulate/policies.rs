@@ -19,7 +19,7 @@ const RANDOM: &str = "random";
 const EXPERT: &str = "expert";
 
 /// The policies that can be named.
-pub struct Candidates<'a> {
+pub struct Policies<'a> {
     models: PathBuf,
     spec: &'a EnvironmentSpec,
     greedy: bool,
@@ -40,7 +40,7 @@ enum Named {
     Bundle { bundle: Arc<Bundle>, exploration: Exploration, scorer: Box<MakeScorer<'static>> },
 }
 
-impl<'a> Candidates<'a> {
+impl<'a> Policies<'a> {
     pub fn new(models: &Path, spec: &'a EnvironmentSpec, greedy: bool, expert: Option<&'a str>) -> Self {
         Self { models: models.to_owned(), spec, greedy, expert }
     }
@@ -65,10 +65,6 @@ impl<'a> Candidates<'a> {
             Ok((share, self.find(name.trim())?))
         };
         let parts = text.split(',').map(part).collect::<anyhow::Result<Vec<_>>>()?;
-        let total: f64 = parts.iter().map(|(share, _)| share).sum();
-        if !parts.iter().all(|(share, _)| (0.0..=1.0).contains(share)) || (total - 1.0).abs() > 1e-6 {
-            bail!(BadInput(format!("--mix {text}: shares are from 0 to 1 and sum to 1; these sum to {total}")));
-        }
         Ok(Mixture { name: text.to_owned(), parts })
     }
 

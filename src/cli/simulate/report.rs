@@ -130,12 +130,9 @@ impl Row {
         let version = self.version.map(|version| format!(" version {version}")).unwrap_or_default();
         let share = self.share.map(|share| format!(" ({:.1}%)", 100.0 * share)).unwrap_or_default();
         let Summary { count, mean, lower, upper, .. } = self.total_reward;
-        let mut numbers = format!(
-            "{count:>9} {mean:>10.2} {:>21} {:>8.1} {:>9.1}",
-            format!("{lower:.2} to {upper:.2}"),
-            self.length.mean,
-            self.responses.mean
-        );
+        let interval = if lower.is_finite() { format!("{lower:.2} to {upper:.2}") } else { "-".to_owned() };
+        let mut numbers =
+            format!("{count:>9} {mean:>10.2} {interval:>21} {:>8.1} {:>9.1}", self.length.mean, self.responses.mean);
         if let Some(satisfaction) = self.latent.get(SATISFACTION) {
             numbers += &format!(" {:>12.3}", satisfaction.mean);
         }

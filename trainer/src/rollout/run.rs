@@ -155,6 +155,14 @@ impl<'a> Rollout<'a> {
     }
 }
 
+impl RolloutError {
+    /// Whether what was asked for cannot be run, rather than that running it failed.
+    #[must_use]
+    pub const fn is_input(&self) -> bool {
+        matches!(self, Self::Environment(_) | Self::Lane(_) | Self::Reference { .. } | Self::Shares(_))
+    }
+}
+
 impl Episode {
     /// Counts what came of one step.
     pub fn add(&mut self, outcome: &Outcome) {

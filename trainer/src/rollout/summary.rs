@@ -27,7 +27,8 @@ impl Summary {
     pub fn of(values: &[f64]) -> Self {
         let count = values.len();
         let n = count as f64;
-        let mean = values.iter().sum::<f64>() / n.max(1.0);
+        // A sum of nothing is minus zero.
+        let mean = 0.0 + values.iter().sum::<f64>() / n.max(1.0);
         // Fewer than two values have no degree of freedom, and no such distribution.
         let Ok(student) = StudentsT::new(0.0, 1.0, n - 1.0) else {
             let (lower, upper) = (f64::NEG_INFINITY, f64::INFINITY);
@@ -58,6 +59,6 @@ mod tests {
     fn one_value_says_nothing_of_its_spread() {
         let summary = Summary::of(&[5.0]);
         assert_eq!((summary.mean, summary.lower, summary.upper), (5.0, f64::NEG_INFINITY, f64::INFINITY));
-        assert_eq!(Summary::of(&[]).mean, 0.0);
+        assert_eq!(Summary::of(&[]).mean.to_string(), "0");
     }
 }
