@@ -1,8 +1,8 @@
 //! Slates and their propensities, against enumeration, against frequencies, and against another implementation.
 
 use slated_contract::slate::{
-    Constraints, DecisionSeed, DrawError, Exploration, Propensities, Scores, SlateMethod, SlateObjective, draw, next_choice,
-    plackett_luce, propensities, standard_normal, target_propensities,
+    Constraints, DecisionSeed, DrawError, Exploration, Propensities, Scores, SlateMethod, SlateObjective, draw,
+    next_choice, plackett_luce, propensities, standard_normal, target_propensities,
 };
 
 const SOFTMAX: Exploration = Exploration::Softmax { temperature: 1.0 };

@@ -10,7 +10,8 @@ use serde::Serialize;
 use slated_contract::event::{Decision, Mode, SegmentError, SegmentReader, segments};
 use slated_contract::policy::{BundleError, read_manifest, versions};
 use slated_contract::slate::{
-    ConstrainedSlate, DecisionSeed, DrawError, DrawnSlate, Exploration, constrained_propensities, draw, draw_constrained, propensities,
+    ConstrainedSlate, DecisionSeed, DrawError, DrawnSlate, Exploration, constrained_propensities, draw,
+    draw_constrained, propensities,
 };
 use slated_trainer::ope::gate::Replay;
 use thiserror::Error;
@@ -222,7 +223,9 @@ impl Verifier {
                 *self.report.incomplete.entry(format!("{policy} version {version}")).or_default() += 1;
                 return Ok(None);
             }
-            Err(error @ ReplayError { source: ReplayErrorKind::Engine(_), .. }) => return Err(VerifyError::Replay(error)),
+            Err(error @ ReplayError { source: ReplayErrorKind::Engine(_), .. }) => {
+                return Err(VerifyError::Replay(error));
+            }
             // The policy would have refused this request, so it did not decide it as it stands.
             Err(error) => {
                 differences.add("candidates", "a decision", error.source.to_string());

@@ -48,7 +48,9 @@ pub enum ReplayErrorKind {
     #[error("its rules do not read: {0}")]
     Rules(String),
     /// More candidates, or a larger slate, than the policy was made for.
-    #[error("it shows {size} of {candidates} candidates, `{policy}` takes slates of at most {max_size} of {max_candidates}")]
+    #[error(
+        "it shows {size} of {candidates} candidates, `{policy}` takes slates of at most {max_size} of {max_candidates}"
+    )]
     Limits {
         /// The policy.
         policy: String,

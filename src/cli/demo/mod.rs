@@ -28,12 +28,15 @@ const POLICY: &str = "open-bandit";
 /// Walk the whole loop on real data: import a log, train, serve, journal, train again from the service's own journal,
 /// swap the policy under the running service; then go on serving until Ctrl-C.
 #[derive(Debug, Args)]
-#[command(args_conflicts_with_subcommands = true, after_help = "\
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "\
 Examples:
   slated demo
   slated demo --rounds 1000 --exit
   slated demo --data /data/open_bandit_dataset --work /tmp/demo
-  slated demo tutorial")]
+  slated demo tutorial"
+)]
 pub struct DemoArgs {
     #[command(subcommand)]
     which: Option<DemoCommand>,

@@ -119,14 +119,18 @@ pub fn run(global: &Global, args: &TrainArgs) -> anyhow::Result<()> {
 fn learn_online(table: toml::Table, args: &TrainArgs, models: &Path, stop: &AtomicBool) -> anyhow::Result<()> {
     let settings: OnlineSettings = table.try_into().context("training settings")?;
     if args.continue_latest {
-        let message = "`--continue` goes on from a version's journal; a run in an environment resumes from its checkpoint";
+        let message =
+            "`--continue` goes on from a version's journal; a run in an environment resumes from its checkpoint";
         return Err(BadInput(message.to_owned()).into());
     }
     let version = versions(models, &settings.policy)?.last().map_or(1, |latest| latest + 1);
     let run = args.run.clone().unwrap_or_else(|| Path::new("runs").join(format!("{}-{version}", settings.policy)));
     let published = train_and_publish_online(&settings, models, &run, true, stop)?;
     let Summary { mean, lower, upper, count, .. } = published.learned.returns;
-    println!("mean return {mean:.2} ({lower:.2} to {upper:.2}) in {count} episodes, learned in {:.1} s", published.seconds);
+    println!(
+        "mean return {mean:.2} ({lower:.2} to {upper:.2}) in {count} episodes, learned in {:.1} s",
+        published.seconds
+    );
     println!("wrote {} and {}", published.folder.display(), run.join("report.html").display());
     Ok(())
 }

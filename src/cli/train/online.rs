@@ -11,9 +11,7 @@ use slated_trainer::online::{
     Figures, Learned, Observer, OnlineError, OnlineOutcome, OnlineSettings, check_online, train_online,
 };
 use slated_trainer::progress::{self, Progress};
-use slated_trainer::report::{
-    Estimate, Evaluation, Line, ProgressRow, ReportError, RunFolder, RunReport, peak_memory,
-};
+use slated_trainer::report::{Estimate, Evaluation, Line, ProgressRow, ReportError, RunFolder, RunReport, peak_memory};
 use slated_trainer::rollout::{Actor, Rollout, Summary};
 
 use super::super::exit::Interrupted;
@@ -84,7 +82,11 @@ pub fn train_and_publish_online(
             let kept = checkpoint.with_extension("diverged.safetensors");
             save(&kept, &bytes)?;
             folder.write_report(&describe(None)?)?;
-            let message = format!("policy `{}` was not trained; the state at step {step} is in {}", settings.policy, kept.display());
+            let message = format!(
+                "policy `{}` was not trained; the state at step {step} is in {}",
+                settings.policy,
+                kept.display()
+            );
             Err(anyhow::Error::new(source).context(message))
         }
         Err(error) => Err(anyhow::Error::new(error).context(format!("policy `{}` was not trained", settings.policy))),

@@ -85,10 +85,7 @@ impl OnlineError {
     /// Whether the settings or the checkpoint are at fault, rather than what came of them.
     #[must_use]
     pub const fn is_input(&self) -> bool {
-        matches!(
-            self,
-            Self::Setting(_) | Self::Environment(_) | Self::Lane(_) | Self::Learner(_) | Self::Checkpoint(_)
-        )
+        matches!(self, Self::Setting(_) | Self::Environment(_) | Self::Lane(_) | Self::Learner(_) | Self::Checkpoint(_))
     }
 }
 

@@ -74,8 +74,10 @@ struct Part {
 /// Runs the demo.
 pub fn run(global: &Global, args: &TutorialArgs) -> anyhow::Result<()> {
     global.start([])?;
-    let parts: Vec<Part> =
-        parts()?.into_iter().filter(|part| args.environment.as_deref().is_none_or(|only| only == part.preset)).collect();
+    let parts: Vec<Part> = parts()?
+        .into_iter()
+        .filter(|part| args.environment.as_deref().is_none_or(|only| only == part.preset))
+        .collect();
     if parts.is_empty() {
         let message = "`--environment` must be lts-tutorial, interest-evolution or interest-exploration";
         return Err(super::super::exit::BadInput(message.to_owned()).into());
@@ -93,7 +95,8 @@ pub fn run(global: &Global, args: &TutorialArgs) -> anyhow::Result<()> {
     for table in &tables {
         println!("{table}\n");
         let plot = args.work.join(format!("{}.png", table.preset));
-        fs::write(&plot, table.plot().png(960, 540)?).with_context(|| format!("{} cannot be written", plot.display()))?;
+        fs::write(&plot, table.plot().png(960, 540)?)
+            .with_context(|| format!("{} cannot be written", plot.display()))?;
     }
     println!("reports and plots are in {}, bundles in {}", args.work.display(), args.work.join("models").display());
     Ok(())
@@ -152,8 +155,9 @@ fn fill(part: &Part, args: &TutorialArgs, threads: usize, stop: &AtomicBool) -> 
         eprintln!("==> {}: {name}", part.preset);
         table.rows.push(Row::fixed(name, known, baseline(settings, *actor, EPISODES)?));
     }
-    let jobs: Vec<(usize, u64)> =
-        (0..part.learners.len()).flat_map(|learner| (1..=u64::from(args.seeds)).map(move |seed| (learner, seed))).collect();
+    let jobs: Vec<(usize, u64)> = (0..part.learners.len())
+        .flat_map(|learner| (1..=u64::from(args.seeds)).map(move |seed| (learner, seed)))
+        .collect();
     for (index, learner) in part.learners.iter().enumerate() {
         let seeds: Vec<u64> = jobs.iter().filter(|(job, _)| *job == index).map(|(_, seed)| *seed).collect();
         let mut runs = Vec::new();
