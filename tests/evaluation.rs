@@ -3,7 +3,7 @@
 mod common;
 
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use common::{Service, Workplace, request, slated};
 use parquet::arrow::ArrowWriter;
@@ -17,11 +17,11 @@ fn segment(place: &Workplace) -> PathBuf {
     files.find(|path| read(path)[0].source == "service").expect("a segment of the service")
 }
 
-fn read(path: &PathBuf) -> Vec<Decision> {
+fn read(path: &Path) -> Vec<Decision> {
     SegmentReader::<Decision>::open(path, 1000).unwrap().flat_map(Result::unwrap).collect()
 }
 
-fn write(path: &PathBuf, decisions: &[Decision]) {
+fn write(path: &Path, decisions: &[Decision]) {
     let batch = encode(decisions).unwrap();
     let mut writer = ArrowWriter::try_new(File::create(path).unwrap(), batch.schema(), None).unwrap();
     writer.write(&batch).unwrap();

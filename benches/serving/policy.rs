@@ -41,6 +41,7 @@ pub fn write(models: &Path) -> anyhow::Result<()> {
         session: SessionSettings::default(),
         slate: SlateLimits { max_size: 20, max_candidates: 2000 },
         exploration: Exploration::EpsilonGreedy { epsilon: 0.05 },
+        objective: None,
         signature,
         model_sha256: sha256_hex(&model),
         training: None,

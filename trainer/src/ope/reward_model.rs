@@ -248,7 +248,7 @@ impl Model {
         let mut statistics = std::mem::replace(&mut self.statistics, LinearStatistics::new(width));
         self.loss = 0.0;
         if let Some((before, least)) = &self.before
-            && !(loss <= least + 1e-9 * least.abs())
+            && loss.partial_cmp(&(least + 1e-9 * least.abs())).is_none_or(std::cmp::Ordering::is_gt)
         {
             self.weights.iter_mut().zip(before).for_each(|(weight, before)| *weight = 0.5 * (*weight + before));
             return Ok(());

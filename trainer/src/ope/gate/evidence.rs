@@ -19,6 +19,7 @@ pub struct Pair<L> {
 
 /// Decisions of single actions, or of slates.
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "there is one of them in a run")]
 pub enum Evidence {
     /// Every decision shows one item.
     Single(Pair<SingleLog>),
