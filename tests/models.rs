@@ -25,3 +25,10 @@ fn long_term_satisfaction_is_nearly_optimal() {
     let found = mean_return("lts-tutorial", "lts-tutorial-dqn");
     assert!(found > 221.0, "{found}");
 }
+
+#[test]
+fn interest_evolution_is_far_above_what_ranking_by_interest_returns() {
+    // Ranking by interest returns 168, ranking by the hidden quality 264.
+    let found = mean_return("interest-evolution", "interest-evolution-slateq");
+    assert!(found > 255.0, "{found}");
+}
