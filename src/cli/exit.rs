@@ -15,6 +15,7 @@ use crate::catalogue::CatalogueError;
 use crate::evaluation::EvidenceError;
 use crate::journal::import::ImportError;
 use crate::journal::verify::VerifyError;
+use crate::serving::library::LibraryError;
 use crate::serving::traffic::TrafficError;
 use crate::serving::{LoadError, RegistryError};
 use crate::settings::SettingsError;
@@ -89,7 +90,7 @@ fn code_of(error: &anyhow::Error) -> u8 {
         if cause.is::<Refused>() {
             code = 5;
         }
-        if cause.is::<ServeError>() || cause.is::<Unavailable>() {
+        if cause.is::<ServeError>() || cause.is::<Unavailable>() || cause.is::<LibraryError>() {
             code = 4;
         }
     }

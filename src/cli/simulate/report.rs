@@ -56,6 +56,9 @@ struct Row {
     total_reward: Summary,
     length: Summary,
     responses: Summary,
+    /// The return less that of the first policy in the same episode: same user, same candidates.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    difference: Option<Summary>,
     /// Each number of the latent state, averaged over the steps of an episode.
     latent: BTreeMap<String, Summary>,
     /// The parts of a mixture, by themselves.
@@ -80,13 +83,13 @@ impl Report {
             optimum: spec.optimum,
             candidates: spec.candidates,
             slate_size: spec.slate_size,
-            runs: runs.iter().map(Row::of_run).collect(),
+            runs: runs.iter().enumerate().map(|(at, run)| Row::of_run(run, (at > 0).then(|| &runs[0]))).collect(),
         }
     }
 }
 
 impl Row {
-    fn of_run(run: &Run) -> Self {
+    fn of_run(run: &Run, first: Option<&Run>) -> Self {
         let part = |(index, part): (usize, &PartName)| {
             let own = run.episodes.iter().filter(|episode| episode.part == index).collect();
             Self { version: part.version, share: Some(part.share), ..Self::new(part.policy.clone(), own) }
@@ -96,6 +99,10 @@ impl Row {
             [policy] => row.version = policy.version,
             parts => row.parts = parts.iter().enumerate().map(part).collect(),
         }
+        row.difference = first.filter(|first| first.episodes.len() == run.episodes.len()).map(|first| {
+            let pairs = run.episodes.iter().zip(&first.episodes);
+            Summary::of(&pairs.map(|(own, other)| own.total_reward - other.total_reward).collect::<Vec<_>>())
+        });
         row.journal = run.journalled.as_ref().map(|(folder, (decisions, feedback))| Journalled {
             folder: folder.clone(),
             decisions: *decisions,
@@ -119,6 +126,7 @@ impl Row {
             total_reward: summary(&|episode| episode.total_reward),
             length: summary(&|episode| f64::from(episode.steps)),
             responses: summary(&|episode| f64::from(episode.responses)),
+            difference: None,
             latent: latent.collect(),
             parts: Vec::new(),
             journal: None,
@@ -126,13 +134,17 @@ impl Row {
     }
 
     /// The label and the numbers of a line.
-    fn line(&self, indent: &str, optimum: Option<f64>) -> (String, String) {
+    fn line(&self, indent: &str, compared: bool, optimum: Option<f64>) -> (String, String) {
         let version = self.version.map(|version| format!(" version {version}")).unwrap_or_default();
         let share = self.share.map(|share| format!(" ({:.1}%)", 100.0 * share)).unwrap_or_default();
-        let Summary { count, mean, lower, upper, .. } = self.total_reward;
-        let interval = if lower.is_finite() { format!("{lower:.2} to {upper:.2}") } else { "-".to_owned() };
+        let Summary { count, mean, .. } = self.total_reward;
+        let between = interval(&self.total_reward);
         let mut numbers =
-            format!("{count:>9} {mean:>10.2} {interval:>21} {:>8.1} {:>9.1}", self.length.mean, self.responses.mean);
+            format!("{count:>9} {mean:>10.2} {between:>21} {:>8.1} {:>9.1}", self.length.mean, self.responses.mean);
+        if compared {
+            let difference = self.difference.as_ref().map_or_else(|| "-".to_owned(), interval);
+            numbers += &format!(" {difference:>21}");
+        }
         if let Some(satisfaction) = self.latent.get(SATISFACTION) {
             numbers += &format!(" {:>12.3}", satisfaction.mean);
         }
@@ -141,6 +153,11 @@ impl Row {
         }
         (format!("{indent}{}{version}{share}", self.policy), numbers)
     }
+}
+
+fn interval(summary: &Summary) -> String {
+    let Summary { lower, upper, .. } = summary;
+    if lower.is_finite() { format!("{lower:.2} to {upper:.2}") } else { "-".to_owned() }
 }
 
 impl fmt::Display for Report {
@@ -154,12 +171,13 @@ impl fmt::Display for Report {
         if let Some(optimum) = optimum {
             write!(formatter, "; the best possible mean return is {optimum}")?;
         }
+        let compared = self.runs.iter().any(|row| row.difference.is_some());
         let lines: Vec<(String, String)> = self
             .runs
             .iter()
             .flat_map(|row| {
-                let parts = row.parts.iter().map(|part| part.line("  ", *optimum));
-                std::iter::once(row.line("", *optimum)).chain(parts)
+                let parts = row.parts.iter().map(|part| part.line("  ", compared, *optimum));
+                std::iter::once(row.line("", compared, *optimum)).chain(parts)
             })
             .collect();
         let width = lines.iter().map(|(label, _)| label.chars().count()).max().unwrap_or(0).max("policy".len());
@@ -168,6 +186,9 @@ impl fmt::Display for Report {
             "\n\n{:width$} {:>9} {:>10} {:>21} {:>8} {:>9}",
             "policy", "episodes", "return", "95% interval", "length", "consumed"
         )?;
+        if compared {
+            write!(formatter, " {:>21}", "less the first")?;
+        }
         if self.runs.iter().any(|row| row.latent.contains_key(SATISFACTION)) {
             write!(formatter, " {SATISFACTION:>12}")?;
         }

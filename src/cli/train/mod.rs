@@ -19,7 +19,7 @@ use slated_trainer::train::{AlgorithmSettings, Outcome, Start, TrainSettings, Tr
 use super::Global;
 use super::exit::{BadInput, Interrupted};
 use super::progress::Drawn;
-use crate::serving::{EngineSettings, LoadedPolicy};
+use crate::serving::{EngineSettings, LoadedPolicy, library};
 use crate::settings::Flag;
 
 /// Learn a policy, from the journal or in a simulated environment, and write it as a bundle.
@@ -150,6 +150,7 @@ pub fn train_and_publish(
     continue_latest: bool,
     stop: &AtomicBool,
 ) -> anyhow::Result<Published> {
+    library::environment()?;
     let checkpoint = checkpoint_of(models, &settings.policy);
     let start = Start {
         version: versions(models, &settings.policy)?.last().map_or(1, |latest| latest + 1),

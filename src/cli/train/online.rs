@@ -17,7 +17,7 @@ use slated_trainer::rollout::{Actor, Rollout, Summary};
 use super::super::exit::Interrupted;
 use super::super::progress::Drawn;
 use super::{checkpoint_of, save};
-use crate::serving::{EngineSettings, LoadedPolicy};
+use crate::serving::{EngineSettings, LoadedPolicy, library};
 
 /// Episodes that measure each baseline of a report.
 const BASELINE_EPISODES: u64 = 500;
@@ -44,6 +44,8 @@ pub fn train_and_publish_online(
     stop: &AtomicBool,
 ) -> anyhow::Result<PublishedOnline> {
     check_online(settings)?;
+    // The last step needs it; to miss it there would cost the whole run.
+    library::environment()?;
     let version = versions(models, &settings.policy)?.last().map_or(1, |latest| latest + 1);
     let checkpoint = checkpoint_of(models, &settings.policy);
     let kept = fs::read(&checkpoint).ok();

@@ -122,7 +122,7 @@ impl InterestExplorationSettings {
                 ],
             ),
             session: SessionSettings { decay_rates: vec![1.0], history: 0 },
-            references: &["best_quality"],
+            references: &["best_value", "best_quality"],
             event: "click",
             optimum: None,
         }
@@ -330,10 +330,12 @@ impl Environment for InterestExploration {
     }
 
     fn reference(&self, policy: &str, scores: &mut Vec<f32>) -> bool {
-        if policy != "best_quality" {
-            return false;
+        match policy {
+            "best_quality" => scores.extend(self.documents.iter().map(|document| document.quality as f32)),
+            // Sees what no policy can; nothing changes during a session, so this is the best that can be done.
+            "best_value" => scores.extend(self.documents.iter().map(|document| self.user.value(document) as f32)),
+            _ => return false,
         }
-        scores.extend(self.documents.iter().map(|document| document.quality as f32));
         true
     }
 

@@ -254,9 +254,6 @@ impl<'a> Run<'a> {
         stop: &AtomicBool,
     ) -> Result<OnlineOutcome, OnlineError> {
         while self.steps < self.settings.steps {
-            if stop.load(Ordering::Relaxed) && self.steps > 0 {
-                return Ok(OnlineOutcome::Interrupted { checkpoint: self.save().encode()?, steps: self.steps });
-            }
             let good = self.learner_state();
             let begun = self.steps;
             if let Err(error) = self.stretch(observer) {
@@ -264,6 +261,9 @@ impl<'a> Run<'a> {
                     OnlineError::Setting(_) => error,
                     error => self.kept(error, good, begun),
                 });
+            }
+            if stop.load(Ordering::Relaxed) && self.steps < self.settings.steps {
+                return Ok(OnlineOutcome::Interrupted { checkpoint: self.save().encode()?, steps: self.steps });
             }
         }
         if let Some(best) = self.best.take() {

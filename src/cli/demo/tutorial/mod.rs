@@ -22,7 +22,7 @@ const INTEREST_EVOLUTION: &str = include_str!("interest_evolution.toml");
 const INTEREST_EXPLORATION: &str = include_str!("interest_exploration.toml");
 
 /// Episodes that measure a policy which needs no learning.
-const EPISODES: u64 = 5000;
+const EPISODES: u64 = 20_000;
 
 /// Reproduce the table of the tutorial: bandits and Q-learning on long-term satisfaction, SlateQ on interest evolution
 /// and interest exploration, each over several seeds, beside RecSim's own figures.
@@ -140,7 +140,11 @@ fn parts() -> anyhow::Result<Vec<Part>> {
         Part {
             preset: "interest-exploration",
             title: "interest exploration, 5 candidates, slates of 2, 100 steps",
-            fixed: vec![random("23.15"), fixed("greatest quality", "31.52", Actor::Reference("best_quality"))],
+            fixed: vec![
+                random("23.15"),
+                fixed("greatest quality", "31.52", Actor::Reference("best_quality")),
+                fixed("greatest latent value", "-", Actor::Reference("best_value")),
+            ],
             learners: vec![Learner { name: "SlateQ (discount 0)", known: "-", settings: read(INTEREST_EXPLORATION)? }],
         },
     ])
