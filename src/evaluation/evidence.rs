@@ -179,7 +179,8 @@ impl Row<'_> {
         let behaviour = Propensities {
             cascade: slate.iter().map(|shown| shown.cascade_propensity).collect(),
             marginal: slate.iter().map(|shown| shown.marginal_propensity).collect(),
-            draws: decision.propensity_draws.or(decision.marginal_draws).map(i32::unsigned_abs),
+            draws: decision.propensity_draws.map(i32::unsigned_abs),
+            marginal_draws: decision.marginal_draws.map(i32::unsigned_abs),
         };
         let (mut taken, mut expected) = (Vec::new(), Vec::new());
         for (position, chances) in seen.choices.iter().flatten().enumerate() {

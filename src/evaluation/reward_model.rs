@@ -109,7 +109,7 @@ impl RewardModel {
     ) -> Result<(), EvidenceError> {
         let mut item = Vec::with_capacity(self.map.item_width);
         self.encoder
-            .encode_item(&candidate.features, &mut item)
+            .encode_item(&candidate.item, &candidate.features, &mut item)
             .map_err(|source| EvidenceError::Encode { decision_id: decision.decision_id.clone(), source })?;
         phi.clear();
         phi.resize(POSITIONS, 0.0);
