@@ -49,10 +49,7 @@ fn constraints_that_forbid_nothing_change_no_propensity() {
             let plain = propensities(&exploration, &scores, &slate, SEED).unwrap();
             let ours = constrained_propensities(&exploration, &scores, &slate, 3, &idle, SEED).unwrap();
             assert_eq!(ours.marginal_draws, None);
-            for (a, b) in [
-                (&plain.cascade, &ours.cascade),
-                (&plain.marginal, &ours.marginal),
-            ] {
+            for (a, b) in [(&plain.cascade, &ours.cascade), (&plain.marginal, &ours.marginal)] {
                 assert!(a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-9), "{exploration:?} {slate:?}: {a:?}, {b:?}");
             }
         }

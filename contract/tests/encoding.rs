@@ -240,7 +240,9 @@ fn an_items_id_is_encoded_behind_its_features() {
     assert_eq!(encode(index(), "b").unwrap(), [7.0, 1.0]);
     assert_eq!(encode(index(), "a").unwrap(), [7.0, 2.0]);
     let unknown: Vec<f32> = (0..50).map(|id| encode(index(), &format!("new-{id}")).unwrap()[1]).collect();
-    assert!(unknown.contains(&3.0) && unknown.contains(&4.0) && unknown.iter().all(|&place| place == 3.0 || place == 4.0));
+    assert!(
+        unknown.contains(&3.0) && unknown.contains(&4.0) && unknown.iter().all(|&place| place == 3.0 || place == 4.0)
+    );
     let one_hot = FeatureKind::Categorical { vocabulary: ids.clone(), unknown: Unknown::Bucket };
     assert_eq!(encode(one_hot.clone(), "a").unwrap(), [7.0, 0.0, 1.0, 0.0]);
     assert_eq!(encode(one_hot, "c").unwrap(), [7.0, 0.0, 0.0, 1.0]);

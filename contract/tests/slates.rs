@@ -277,7 +277,10 @@ fn greedy_breaks_ties_by_order_and_is_certain() {
     let wrapped = Scores::new(&scores, 4, &Exploration::Greedy).unwrap();
     let drawn = draw(&Exploration::Greedy, &wrapped, 3, DecisionSeed::from_value(0)).unwrap();
     assert_eq!(drawn.items, [1, 2, 3]);
-    assert_eq!(drawn.propensities, Propensities { cascade: vec![1.0; 3], marginal: vec![1.0; 3], draws: None, marginal_draws: None });
+    assert_eq!(
+        drawn.propensities,
+        Propensities { cascade: vec![1.0; 3], marginal: vec![1.0; 3], draws: None, marginal_draws: None }
+    );
 }
 
 #[test]
@@ -395,4 +398,23 @@ fn targets_of_posterior_sampling_count_every_draw_and_may_be_zero() {
     let target = of(&[1, 0], &pinned);
     assert_eq!((target.cascade, target.marginal), (vec![0.75, 0.75], vec![0.75, 1.0]));
     assert_eq!(next_choice(&exploration, &scores, &[], &pinned), Some(vec![0.0, 0.75, 0.25]));
+}
+
+#[test]
+fn marginals_of_too_many_prefixes_are_near_those_of_enumeration() {
+    let scores: Vec<f32> = (0..20).map(|item| (item as f32 * 0.37).sin()).collect();
+    let exploration = Exploration::InverseGapWeighting { gamma: 10.0 };
+    let checked = Scores::new(&scores, 20, &exploration).unwrap();
+    let slates = enumerate(exploration, &scores, 4);
+    for shown in [[4, 5, 3, 0], [17, 4, 12, 5]] {
+        let found = propensities(&exploration, &checked, &shown, DecisionSeed::from_value(8)).unwrap();
+        assert_eq!((found.draws, found.marginal_draws), (None, Some(1000)));
+        for (position, &item) in shown.iter().enumerate() {
+            let exact: f64 = slates.iter().filter(|(slate, _)| slate[position] == item).map(|(_, p)| p).sum();
+            let ratio = found.marginal[position] / exact;
+            assert!((ratio - 1.0).abs() < 0.1, "{shown:?} at {position}: {} is not {exact}", found.marginal[position]);
+        }
+        let (_, exact) = slates.iter().find(|(slate, _)| *slate == shown).unwrap();
+        assert!(close(found.joint(), *exact, 1e-12));
+    }
 }

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use slated_contract::event::{Alternative, Candidate, Decision, Feedback, Mode, Shown};
 use slated_contract::feature::Features;
 use slated_contract::slate::{
-    Constraints, DecisionSeed, DrawError, DrawnSlate, Exploration, Scores, constrained_propensities,
-    draw, draw_constrained, propensities, standard_normal,
+    Constraints, DecisionSeed, DrawError, DrawnSlate, Exploration, Scores, constrained_propensities, draw,
+    draw_constrained, propensities, standard_normal,
 };
 use tokio::time::{Instant, timeout_at};
 

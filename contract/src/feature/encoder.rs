@@ -373,7 +373,9 @@ fn kind_of(value: &FeatureValue) -> &'static str {
 fn expected_by(kind: &FeatureKind) -> &'static str {
     match kind {
         FeatureKind::Numeric { .. } => "a number",
-        FeatureKind::Categorical { .. } | FeatureKind::Hashed { .. } | FeatureKind::Index { .. } => "a text or a number",
+        FeatureKind::Categorical { .. } | FeatureKind::Hashed { .. } | FeatureKind::Index { .. } => {
+            "a text or a number"
+        }
         FeatureKind::Embedding { .. } => "an array of numbers",
     }
 }

@@ -306,9 +306,14 @@ impl FeatureKind {
                 let ordered = range.min.is_finite() && range.max.is_finite() && range.min <= range.max;
                 (!ordered).then(|| format!("its range {} to {} must be finite and ascending", range.min, range.max))
             }),
-            Self::Index { vocabulary, spare } if *spare == 0 || vocabulary.len() + *spare as usize > Self::MAX_PLACES => {
+            Self::Index { vocabulary, spare }
+                if *spare == 0 || vocabulary.len() + *spare as usize > Self::MAX_PLACES =>
+            {
                 let most = Self::MAX_PLACES;
-                Some(format!("it has {} + {spare} places, allowed are up to {most}, `spare` at least 1", vocabulary.len()))
+                Some(format!(
+                    "it has {} + {spare} places, allowed are up to {most}, `spare` at least 1",
+                    vocabulary.len()
+                ))
             }
             Self::Categorical { vocabulary, .. } | Self::Index { vocabulary, .. } => {
                 let mut seen = HashSet::new();

@@ -121,13 +121,13 @@ impl Chooser<'_> {
         feasible.into_iter().map(|candidate| (candidate, probability(candidate))).collect()
     }
 
-    pub fn propensities(&self, items: &[usize], seed: DecisionSeed) -> Propensities {
+    fn propensities(&self, items: &[usize], seed: DecisionSeed) -> Propensities {
         let cascade = self.cascade(items);
         let (marginal, marginal_draws) = self.marginals(items, seed);
         Propensities { cascade, marginal, draws: None, marginal_draws }
     }
 
-    pub fn simulate(&self, size: usize, generator: &mut ChaCha8Rng) -> Vec<usize> {
+    fn simulate(&self, size: usize, generator: &mut ChaCha8Rng) -> Vec<usize> {
         let mut prefix = Prefix::new(self.constraints, self.scores.len());
         while prefix.items().len() < size {
             let Some(candidate) = pick(&self.next(&prefix), generator) else { break };

@@ -1,7 +1,6 @@
 //! The probabilities of a slate.
 
-use super::constrained::Chooser;
-use super::{Constraints, DecisionSeed, DrawError, Exploration, Scores, epsilon_greedy, plackett_luce, posterior};
+use super::{DecisionSeed, DrawError, Exploration, Scores, epsilon_greedy, inverse_gap, plackett_luce, posterior};
 
 /// The probabilities with which a policy shows a slate of K items.
 #[derive(Debug, Clone, PartialEq)]
@@ -50,10 +49,7 @@ pub fn propensities(
         Exploration::Greedy => epsilon_greedy::propensities(scores.first(), slate, 0.0),
         Exploration::EpsilonGreedy { epsilon } => epsilon_greedy::propensities(scores.first(), slate, epsilon),
         Exploration::Softmax { temperature } => plackett_luce::propensities(scores.first(), slate, temperature),
-        Exploration::InverseGapWeighting { .. } => {
-            Chooser { exploration, scores: scores.first(), constraints: &Constraints::default() }
-                .propensities(slate, seed)
-        }
+        Exploration::InverseGapWeighting { gamma } => inverse_gap::propensities(scores.first(), slate, gamma, seed),
         Exploration::PosteriorSampling { draws } => posterior::propensities(scores, slate, draws),
     })
 }

@@ -11,8 +11,6 @@ use super::table::{Arm, Table, TableLearner, TableRule, place, place_of, places,
 use super::{BanditError, BanditLearner, BanditModel, BanditSettings, Example, Widths};
 use crate::onnx::{GraphBuilder, OnnxError};
 
-/// The most items: a decision takes a normal number for each.
-const MOST: usize = 4096;
 /// Points of the normal distribution at which the quantiles are tabulated, from `-REACH` to `REACH`.
 const POINTS: usize = 33;
 const REACH: f64 = 4.0;
@@ -59,39 +57,38 @@ impl BanditSettings for BernoulliThompsonSettings {
     }
 
     fn learner(&self, _: Widths, _: u64) -> Result<Box<dyn BanditLearner>, BanditError> {
-        let settings = self.clone();
-        Ok(Box::new(TableLearner::new(TableRule {
-            algorithm: "bernoulli_thompson",
-            most: MOST,
-            spare: self.spare,
-            check: check_reward,
-            model: Box::new(move |table, spare| Ok(Box::new(settings.model(table, spare)?) as Box<dyn BanditModel>)),
-        })))
+        Ok(Box::new(TableLearner::new(self.clone())))
     }
 }
 
-fn check_reward(example: &Example) -> Result<(), BanditError> {
-    if (0.0..=1.0).contains(&example.reward) {
-        return Ok(());
-    }
-    Err(BanditError::Reward {
-        decision_id: example.decision_id.to_owned(),
-        item: example.item_id.to_owned(),
-        reward: example.reward,
-    })
-}
+impl TableRule for BernoulliThompsonSettings {
+    const ALGORITHM: &'static str = "bernoulli_thompson";
+    /// A decision takes a normal number for each, and for each of its draws.
+    const MOST: usize = 4096;
 
-impl BernoulliThompsonSettings {
-    fn model(&self, table: &Table, spare: u32) -> Result<BernoulliThompson, BanditError> {
+    fn spare(&self) -> u32 {
+        self.spare
+    }
+
+    fn check(&self, example: &Example) -> Result<(), BanditError> {
+        if (0.0..=1.0).contains(&example.reward) {
+            return Ok(());
+        }
+        Err(BanditError::Reward {
+            decision_id: example.decision_id.to_owned(),
+            item: example.item_id.to_owned(),
+            reward: example.reward,
+        })
+    }
+
+    fn model(&self, table: &Table) -> Result<Box<dyn BanditModel>, BanditError> {
         // A state that another table's bandit left may hold any reward.
         let fits = |arm: &Arm| arm.reward >= 0.0 && arm.reward <= arm.plays as f64;
         if let Some((item, _)) = table.iter().find(|(_, arm)| !fits(arm)) {
             return Err(BanditError::Rewards(item.clone()));
         }
-        let posteriors = places(table, spare).into_iter().map(|arm| {
-            (self.successes + arm.reward, self.failures + arm.plays as f64 - arm.reward)
-        });
-        Ok(BernoulliThompson::new(posteriors))
+        let posterior = |arm: Arm| (self.successes + arm.reward, self.failures + arm.plays as f64 - arm.reward);
+        Ok(Box::new(BernoulliThompson::new(places(table, self.spare).into_iter().map(posterior))))
     }
 }
 
@@ -116,9 +113,9 @@ impl BernoulliThompson {
         let mut known = std::collections::HashMap::new();
         for (a, b) in posteriors {
             // Many items have the same few counts.
-            let row = known.entry((a.to_bits(), b.to_bits())).or_insert_with(|| {
-                (0..POINTS).map(|at| quantile_log_odds(a, b, point(at))).collect::<Vec<f64>>()
-            });
+            let row = known
+                .entry((a.to_bits(), b.to_bits()))
+                .or_insert_with(|| (0..POINTS).map(|at| quantile_log_odds(a, b, point(at))).collect::<Vec<f64>>());
             rows.push(row.clone());
         }
         Self { log_odds: rows }
@@ -224,10 +221,8 @@ mod tests {
                     normal_cdf(low)
                 };
                 let ours = probability_of_above(|z| model.draw(first, z), below);
-                let exact = probability_of_above(
-                    |z| sigmoid(quantile_log_odds(a, b, z)),
-                    |value| beta_reg(c, d, value),
-                );
+                let exact =
+                    probability_of_above(|z| sigmoid(quantile_log_odds(a, b, z)), |value| beta_reg(c, d, value));
                 worst = worst.max((ours - exact).abs());
             }
         }

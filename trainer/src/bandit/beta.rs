@@ -25,7 +25,11 @@ pub(super) fn quantile_log_odds(a: f64, b: f64, z: f64) -> f64 {
     let (mut low, mut high) = (f64::NEG_INFINITY, f64::INFINITY);
     for _ in 0..STEPS {
         let log_f = beta_reg(a, b, sigmoid(at)).ln();
-        if log_f < target { low = at } else { high = at }
+        if log_f < target {
+            low = at
+        } else {
+            high = at
+        }
         // ln x and ln (1 - x), without cancellation.
         let (log_x, log_rest) = (-softplus(-at), -softplus(at));
         let slope = (a * log_x + b * log_rest - log_beta - log_f).exp();
@@ -74,8 +78,7 @@ mod tests {
                 let log_odds = quantile_log_odds(a, b, z);
                 // Each tail by itself: near one, x does not tell the quantiles apart.
                 let (below, above) = (beta_reg(a, b, sigmoid(log_odds)), beta_reg(b, a, sigmoid(-log_odds)));
-                let (found, expected) =
-                    if z <= 0.0 { (below, normal_cdf(z)) } else { (above, normal_cdf(-z)) };
+                let (found, expected) = if z <= 0.0 { (below, normal_cdf(z)) } else { (above, normal_cdf(-z)) };
                 assert!((found / expected - 1.0).abs() < 1e-7, "{a} {b} {z}: {found}, {expected}");
             }
         }

@@ -206,7 +206,8 @@ mod tests {
         let (mut product, mut sum) = (0.0, 0.0);
         for decision in 0..20_000 {
             let id = format!("decision-{decision}");
-            let of = |position| Example { decision_id: &id, position, item_id: "a", state: &[], item: &[], reward: 0.0 };
+            let of =
+                |position| Example { decision_id: &id, position, item_id: "a", state: &[], item: &[], reward: 0.0 };
             let (first, second) = (weight(7, &of(0), 3), weight(7, &of(1), 3));
             assert_eq!(first, weight(7, &of(0), 3));
             counts[first.min(3) as usize] += 1;

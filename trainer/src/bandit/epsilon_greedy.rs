@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use slated_contract::slate::Exploration;
 
 use super::learner::not_negative;
-use super::table::{Arm, TableLearner, TableRule, places};
+use super::table::{Arm, MOST, Table, TableLearner, TableRule, places};
 use super::{BanditError, BanditLearner, BanditModel, BanditSettings, TableScores, Widths};
 
 /// Settings of epsilon-greedy: `score(a) = (w m + sum of a's rewards) / (w + n_a)`, a's mean reward over its n showings,
@@ -59,16 +59,16 @@ impl BanditSettings for EpsilonGreedySettings {
     }
 
     fn learner(&self, _: Widths, _: u64) -> Result<Box<dyn BanditLearner>, BanditError> {
-        let settings = self.clone();
-        Ok(Box::new(TableLearner::new(TableRule {
-            algorithm: "epsilon_greedy",
-            most: 1 << 20,
-            spare: 1,
-            check: |_| Ok(()),
-            model: Box::new(move |table, spare| {
-                let scores = places(table, spare).iter().map(|arm| settings.score(arm)).collect();
-                Ok(Box::new(TableScores { scores }) as Box<dyn BanditModel>)
-            }),
-        })))
+        Ok(Box::new(TableLearner::new(self.clone())))
+    }
+}
+
+impl TableRule for EpsilonGreedySettings {
+    const ALGORITHM: &'static str = "epsilon_greedy";
+    const MOST: usize = MOST;
+
+    fn model(&self, table: &Table) -> Result<Box<dyn BanditModel>, BanditError> {
+        let scores = places(table, self.spare()).iter().map(|arm| self.score(arm)).collect();
+        Ok(Box::new(TableScores { scores }))
     }
 }

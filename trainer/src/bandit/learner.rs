@@ -164,10 +164,14 @@ pub enum BanditError {
         reward: f64,
     },
     /// A state to continue from that holds rewards outside 0 to 1.
-    #[error("the state to continue from holds rewards of item `{0}` outside 0 to 1, which `bernoulli_thompson` does not take")]
+    #[error(
+        "the state to continue from holds rewards of item `{0}` outside 0 to 1, which `bernoulli_thompson` does not take"
+    )]
     Rewards(String),
     /// The network's numbers are no longer finite.
-    #[error("learning diverged: the network's loss is not finite; lower `algorithm.learning_rate`, or normalise features and reward")]
+    #[error(
+        "learning diverged: the network's loss is not finite; lower `algorithm.learning_rate`, or normalise features and reward"
+    )]
     Diverged,
     /// The linear statistics.
     #[error(transparent)]

@@ -1,7 +1,8 @@
 //! The learner of the bandits that are one ridge regression: they differ in what they make of its posterior.
 
 use super::{
-    BanditError, BanditLearner, BanditModel, Example, FeatureMap, Interaction, LinearPosterior, LinearStatistics, Widths,
+    BanditError, BanditLearner, BanditModel, Example, FeatureMap, Interaction, LinearPosterior, LinearStatistics,
+    Widths,
 };
 use crate::learner::{Checkpoint, CheckpointError};
 

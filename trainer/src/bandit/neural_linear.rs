@@ -9,7 +9,9 @@ use slated_contract::tensor::{SCORES, Signature};
 use super::learner::{not_negative, positive, within};
 use super::linear_thompson::drawn_scores;
 use super::reservoir::{Kept, Reservoir};
-use super::{BanditError, BanditLearner, BanditModel, BanditSettings, Example, LinearPosterior, LinearStatistics, Widths};
+use super::{
+    BanditError, BanditLearner, BanditModel, BanditSettings, Example, LinearPosterior, LinearStatistics, Widths,
+};
 use crate::learner::{Checkpoint, CheckpointError};
 use crate::nn::{Adam, AdamSettings, Batch, CandidateNetwork, NetworkSettings, NetworkShape, Trace};
 use crate::onnx::{GraphBuilder, OnnxError};
@@ -39,15 +41,7 @@ pub struct NeuralLinearSettings {
 
 impl Default for NeuralLinearSettings {
     fn default() -> Self {
-        Self {
-            hidden: vec![64, 32],
-            batch: 64,
-            replays: 4,
-            learning_rate: 1e-3,
-            memory: 8192,
-            scale: 1.0,
-            lambda: 1.0,
-        }
+        Self { hidden: vec![64, 32], batch: 64, replays: 4, learning_rate: 1e-3, memory: 8192, scale: 1.0, lambda: 1.0 }
     }
 }
 
@@ -74,8 +68,7 @@ impl BanditSettings for NeuralLinearSettings {
     }
 
     fn learner(&self, widths: Widths, seed: u64) -> Result<Box<dyn BanditLearner>, BanditError> {
-        let shape =
-            NetworkShape { state_width: widths.state, item_width: widths.item, history: (0, 0), outputs: 1 };
+        let shape = NetworkShape { state_width: widths.state, item_width: widths.item, history: (0, 0), outputs: 1 };
         let network = NetworkSettings { hidden: self.hidden.clone(), dueling: false, history_units: 0 };
         let network = CandidateNetwork::new(&network, shape)?;
         let parameters = network.initialise(&mut DecisionSeed::from_value(seed).slate_generator());

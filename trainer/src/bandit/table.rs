@@ -21,27 +21,37 @@ pub(super) struct Arm {
 /// A table by item id, in the order of the ids.
 pub(super) type Table = BTreeMap<String, Arm>;
 
+/// The most items of a table that is only looked up.
+pub(super) const MOST: usize = 1 << 20;
+
 /// What one algorithm makes of the table.
-pub(super) struct TableRule {
+pub(super) trait TableRule {
     /// Its name, for messages.
-    pub algorithm: &'static str,
+    const ALGORITHM: &'static str;
     /// The most items.
-    pub most: usize,
-    /// How many places the items that are not in the table share.
-    pub spare: u32,
+    const MOST: usize;
+
+    /// How many places the items that were never shown share.
+    fn spare(&self) -> u32 {
+        1
+    }
+
     /// Refuses an example.
-    pub check: fn(&Example) -> Result<(), BanditError>,
-    /// The model of the arms, in the order of their places; those of the spare places were never shown.
-    pub model: Box<dyn Fn(&Table, u32) -> Result<Box<dyn BanditModel>, BanditError>>,
+    fn check(&self, _: &Example) -> Result<(), BanditError> {
+        Ok(())
+    }
+
+    /// The model of a table, with a row for each of its items in their order, and one for each spare place behind them.
+    fn model(&self, table: &Table) -> Result<Box<dyn BanditModel>, BanditError>;
 }
 
-pub(super) struct TableLearner {
-    rule: TableRule,
+pub(super) struct TableLearner<R> {
+    rule: R,
     table: Table,
 }
 
-impl TableLearner {
-    pub const fn new(rule: TableRule) -> Self {
+impl<R: TableRule> TableLearner<R> {
+    pub const fn new(rule: R) -> Self {
         Self { rule, table: Table::new() }
     }
 }
@@ -51,9 +61,9 @@ pub(super) fn places(table: &Table, spare: u32) -> Vec<Arm> {
     table.values().copied().chain((0..spare).map(|_| Arm::default())).collect()
 }
 
-impl BanditLearner for TableLearner {
+impl<R: TableRule> BanditLearner for TableLearner<R> {
     fn add(&mut self, example: &Example) -> Result<(), BanditError> {
-        (self.rule.check)(example)?;
+        self.rule.check(example)?;
         let arm = match self.table.get_mut(example.item_id) {
             Some(arm) => arm,
             None => self.table.entry(example.item_id.to_owned()).or_default(),
@@ -64,8 +74,11 @@ impl BanditLearner for TableLearner {
     }
 
     fn settle(&mut self) -> Result<(), BanditError> {
-        let (items, TableRule { algorithm, most, .. }) = (self.table.len(), &self.rule);
-        if items > *most { Err(BanditError::Items { algorithm, items, most: *most }) } else { Ok(()) }
+        let items = self.table.len();
+        if items > R::MOST {
+            return Err(BanditError::Items { algorithm: R::ALGORITHM, items, most: R::MOST });
+        }
+        Ok(())
     }
 
     fn save(&self, checkpoint: &mut Checkpoint) {
@@ -91,12 +104,12 @@ impl BanditLearner for TableLearner {
 
     fn features(&self) -> Option<FeatureSchema> {
         let vocabulary = self.table.keys().cloned().collect();
-        let item_id = Some(FeatureKind::Index { vocabulary, spare: self.rule.spare });
+        let item_id = Some(FeatureKind::Index { vocabulary, spare: self.rule.spare() });
         Some(FeatureSchema { item_id, ..FeatureSchema::default() })
     }
 
     fn finish(&mut self) -> Result<Box<dyn BanditModel>, BanditError> {
-        (self.rule.model)(&self.table, self.rule.spare)
+        self.rule.model(&self.table)
     }
 }
 

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use slated_contract::slate::Exploration;
 
 use super::learner::not_negative;
-use super::table::{Arm, TableLearner, TableRule, places};
+use super::table::{Arm, MOST, Table, TableLearner, TableRule, places};
 use super::{BanditError, BanditLearner, BanditModel, BanditSettings, TableScores, Widths};
 
 /// Settings of UCB1: `score(a) = mean_a + scale sqrt(2 ln t / n_a)`, with n the item's showings and t those of all
@@ -55,17 +55,16 @@ impl BanditSettings for Ucb1Settings {
     }
 
     fn learner(&self, _: Widths, _: u64) -> Result<Box<dyn BanditLearner>, BanditError> {
-        let scale = self.scale;
-        Ok(Box::new(TableLearner::new(TableRule {
-            algorithm: "ucb1",
-            most: 1 << 20,
-            spare: 1,
-            check: |_| Ok(()),
-            model: Box::new(move |table, spare| {
-                let scores = bounds(&places(table, spare), scale);
-                Ok(Box::new(TableScores { scores }) as Box<dyn BanditModel>)
-            }),
-        })))
+        Ok(Box::new(TableLearner::new(self.clone())))
+    }
+}
+
+impl TableRule for Ucb1Settings {
+    const ALGORITHM: &'static str = "ucb1";
+    const MOST: usize = MOST;
+
+    fn model(&self, table: &Table) -> Result<Box<dyn BanditModel>, BanditError> {
+        Ok(Box::new(TableScores { scores: bounds(&places(table, self.spare()), self.scale) }))
     }
 }
 

@@ -3,9 +3,7 @@
 use chrono::{DateTime, Utc};
 use slated_contract::event::Decision;
 use slated_contract::feature::{EncodeError, Encoder, FeatureSchema};
-use slated_contract::policy::{
-    Algorithm, FORMAT, Manifest, Parity, SlateLimits, TrainingRecord, sha256_hex,
-};
+use slated_contract::policy::{Algorithm, FORMAT, Manifest, Parity, SlateLimits, TrainingRecord, sha256_hex};
 use slated_contract::slate::{DecisionSeed, standard_normal};
 
 use super::run::{Start, Trained};
@@ -212,9 +210,7 @@ impl<'a> Learning<'a> {
 
 fn encode_state(encoder: &Encoder, decision: &Decision) -> Result<Vec<f32>, TrainError> {
     let mut row = Vec::with_capacity(encoder.state_width());
-    encoder
-        .encode_state(&decision.user, &decision.context, &decision.session, &mut row)
-        .map_err(refused(decision))?;
+    encoder.encode_state(&decision.user, &decision.context, &decision.session, &mut row).map_err(refused(decision))?;
     Ok(row)
 }
 

@@ -48,7 +48,8 @@ fn a_slate_is_refused_by_number_id_and_field() {
     let propensities = |cascade: &[f64], marginal: &[f64]| Propensities {
         cascade: cascade.to_vec(),
         marginal: marginal.to_vec(),
-        draws: None, marginal_draws: None,
+        draws: None,
+        marginal_draws: None,
     };
     let fine = propensities(&[0.5, 0.25], &[0.5, 0.5]);
     let mut log = SlateLog::new();
