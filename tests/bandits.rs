@@ -194,6 +194,7 @@ async fn each_is_served_prefers_the_best_item_and_can_be_verified() {
         let policy = name(&algorithm).replace('_', "-");
         let mut settings = json!(settings(&place.join("journal"), &algorithm));
         settings["policy"] = json!(policy);
+        settings["data"]["source"] = json!("test");
         settings["slate"] = json!({"max_size": 4, "max_candidates": 90});
         let settings: TrainSettings = serde_json::from_value(settings).unwrap();
         fs::write(place.join("train.toml"), toml::to_string(&settings).unwrap()).unwrap();
@@ -216,10 +217,13 @@ async fn each_is_served_prefers_the_best_item_and_can_be_verified() {
                 answer["slate"].as_array().unwrap().iter().map(|shown| shown["item"].as_str().unwrap()).collect();
             assert_eq!(slate.iter().collect::<std::collections::HashSet<_>>().len(), SHOWN);
             assert!(answer["propensity"].as_f64().unwrap() > 0.0);
-            // UCB1 must try what was never shown first.
-            best += i32::from(if policy == "ucb1" { slate[2] == "item-5" } else { slate[0] == "item-5" });
+            if policy == "ucb1" {
+                assert!(slate[0].starts_with("new") || slate[1].starts_with("new"), "what is new is tried: {slate:?}");
+            }
+            // What was never shown may well be tried first; of what is known, the best must be.
+            best += i32::from(slate.iter().find(|item| !item.starts_with("new")) == Some(&"item-5"));
         }
-        assert!(best >= 28, "{policy} preferred the best item {best} times of 40");
+        assert!(best >= 32, "{policy} preferred the best item {best} times of 40");
         if policy == "square-cb" {
             // Too many prefixes to sum over: the marginal propensities say from how many they are estimated.
             let candidates: Vec<Value> = (0..90)
@@ -234,6 +238,18 @@ async fn each_is_served_prefers_the_best_item_and_can_be_verified() {
     let report: Value = serde_json::from_str(&must(place, &["journal", "verify", "--json"])).unwrap();
     let made = 40 * algorithms().len() + 1;
     assert_eq!((&report["reproduced"], &report["mismatched"]), (&json!(made), &json!(0)), "{report}");
+
+    // On later decisions of the uniform policy, each is estimated to be far better than it.
+    log(&place.join("journal"), WHOLE..WHOLE + 1000);
+    for algorithm in algorithms() {
+        let policy = name(&algorithm).replace('_', "-");
+        let output = slated(place, &["evaluate", "--policy", &policy, "--log-policy", "uniform", "--json"]);
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let compared = report["verdict"]["comparisons"].as_array().unwrap();
+        let found = compared.iter().find(|comparison| comparison["candidate"]["name"] == "sniips").unwrap();
+        let bound = |side: &str, bound: &str| found[side]["interval"][bound].as_f64().unwrap();
+        assert!(bound("candidate", "lower") > bound("baseline", "upper") + 0.3, "{policy}: {found}");
+    }
 }
 
 #[test]
@@ -271,6 +287,9 @@ fn what_cannot_be_learned_says_why() {
     assert!(message.contains("interaction"), "{message}");
     let message = refused("algorithm = { name = \"ucb1\" }\n[features]\nuser = []\n", false);
     assert!(message.contains("`features` cannot be given"), "{message}");
+    let index = "[features]\nitem_id = { kind = \"index\", vocabulary = [\"a\"], spare = 1 }\n";
+    let message = refused(index, false);
+    assert!(message.contains("`item_id` is of kind `index`") && message.contains("`hashed`"), "{message}");
     let twice = "[data.reward]\nweights = { click = 3.0 }\n";
     let message = refused(&format!("algorithm = {{ name = \"bernoulli_thompson\" }}\n{twice}"), false);
     assert!(message.contains("logged-") && message.contains("is 3") && message.contains("0 to 1"), "{message}");

@@ -57,7 +57,7 @@ pub async fn gather(
     mut verifier: Option<Verifier>,
     progress: &mut dyn Progress,
 ) -> Result<Gathered, EvidenceError> {
-    let mut model = RewardModel::new(candidate.encoder.clone(), settings.reward_model)?;
+    let mut model = RewardModel::new(&candidate.manifest.features, settings.reward_model)?;
     let slates = model.fit(&settings.data, progress).await? > 1;
     let mut dataset = Dataset::open(&settings.data).await?;
     let mut evidence = if slates {

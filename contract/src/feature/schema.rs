@@ -235,6 +235,15 @@ impl FeatureSchema {
     /// The name of the item's id in messages and columns.
     pub const ITEM_ID: &str = "item_id";
 
+    /// The first feature that is read as a place in a list, which only a table makes sense of.
+    #[must_use]
+    pub fn index(&self) -> Option<&str> {
+        let features = self.user.iter().chain(&self.context).chain(&self.session).chain(&self.item);
+        let named = features.map(|feature| (feature.name.as_str(), &feature.kind));
+        let mut named = named.chain(self.item_id.iter().map(|kind| (Self::ITEM_ID, kind)));
+        named.find(|(_, kind)| matches!(kind, FeatureKind::Index { .. })).map(|(name, _)| name)
+    }
+
     /// The declarations of one group, in order.
     #[must_use]
     pub fn group(&self, group: Group) -> &[Feature] {

@@ -41,7 +41,15 @@ pub struct NeuralLinearSettings {
 
 impl Default for NeuralLinearSettings {
     fn default() -> Self {
-        Self { hidden: vec![64, 32], batch: 64, replays: 4, learning_rate: 1e-3, memory: 8192, scale: 1.0, lambda: 1.0 }
+        Self {
+            hidden: vec![64, 32],
+            batch: 64,
+            replays: 16,
+            learning_rate: 1e-3,
+            memory: 8192,
+            scale: 1.0,
+            lambda: 1.0,
+        }
     }
 }
 

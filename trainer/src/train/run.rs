@@ -71,6 +71,12 @@ pub fn train(
             "`features` cannot be given: `algorithm.name` = \"{name}\" knows items by their id alone"
         )));
     }
+    if let Some(feature) = settings.features.as_ref().and_then(FeatureSchema::index) {
+        return Err(TrainError::Setting(format!(
+            "`features`: `{feature}` is of kind `index`, a place in a list, which is no number to regress on; use \
+             `categorical` or `hashed`"
+        )));
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(TrainError::Runtime)?;
     runtime.block_on(run(settings, start, progress, stop))
 }
