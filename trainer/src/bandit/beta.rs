@@ -5,6 +5,8 @@ use statrs::function::erf::erfc;
 
 /// Newton's steps towards a quantile; about five are needed.
 const STEPS: usize = 100;
+/// Counts beyond which the continued fraction of F no longer converges in the steps that the library takes.
+const LARGE: f64 = 1e4;
 
 /// `P(Z <= z)` of a standard normal Z.
 pub(super) fn normal_cdf(z: f64) -> f64 {
@@ -14,11 +16,24 @@ pub(super) fn normal_cdf(z: f64) -> f64 {
 /// The log odds `ln(x / (1 - x))` of the beta distribution's quantile x at the probability that a standard normal number
 /// is below z, for a, b > 0.
 ///
+/// Where both are large, it is the expansion of Cornish & Fisher around the normal distribution, with the cumulants of the
+/// log odds up to the third.
+pub(super) fn quantile_log_odds(a: f64, b: f64, z: f64) -> f64 {
+    if a.min(b) < LARGE {
+        return by_newton(a, b, z);
+    }
+    // The cumulants are differences of polygamma functions, here to the order that matters.
+    let mean = (a / b).ln() - 0.5 / a + 0.5 / b;
+    let variance = 1.0 / a + 1.0 / b + 0.5 / (a * a) + 0.5 / (b * b);
+    let skewness = (1.0 / (b * b) - 1.0 / (a * a)) / variance.powf(1.5);
+    mean + variance.sqrt() * (z + skewness * (z * z - 1.0) / 6.0)
+}
+
 /// Newton's method on the logarithm of the distribution function F of the log odds l, which is concave and in its lower
 /// tail nearly linear: `d ln F / dl = x^a (1 - x)^b / (B(a, b) F)`. Above the median the mirrored distribution is asked.
-pub(super) fn quantile_log_odds(a: f64, b: f64, z: f64) -> f64 {
+fn by_newton(a: f64, b: f64, z: f64) -> f64 {
     if z > 0.0 {
-        return -quantile_log_odds(b, a, -z);
+        return -by_newton(b, a, -z);
     }
     let (target, log_beta) = (normal_cdf(z).ln(), ln_beta(a, b));
     let mut at = (a / b).ln() + z * (1.0 / a + 1.0 / b).sqrt();
@@ -82,5 +97,17 @@ mod tests {
                 assert!((found / expected - 1.0).abs() < 1e-7, "{a} {b} {z}: {found}, {expected}");
             }
         }
+    }
+
+    #[test]
+    fn large_counts_go_over_into_their_expansion() {
+        // Where both ways hold, and where the continued fraction would not converge: the median of a symmetric one is 0.
+        for (a, b) in [(1e4, 1e4), (1e4, 1e6), (2e4, 3e4)] {
+            for z in [-4.0, -3.0, -1.0, 2.0, 4.0] {
+                let apart = (quantile_log_odds(a, b, z) - by_newton(a, b, z)) / (1.0 / a + 1.0 / b).sqrt();
+                assert!(apart.abs() < 1e-3, "{a} {b} {z}: {apart} deviations");
+            }
+        }
+        assert!(quantile_log_odds(1e7, 1e7, 0.0).abs() < 1e-9);
     }
 }

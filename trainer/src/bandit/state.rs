@@ -8,8 +8,8 @@ use thiserror::Error;
 
 use crate::learner::{Checkpoint, CheckpointError};
 
+/// The name under which the notes stand among the learner's own arrays.
 const NOTES: &str = "notes";
-const LEARNER: &str = "learner";
 
 /// A learner's state with what it was learned from.
 #[derive(Debug, Clone, PartialEq)]
@@ -61,10 +61,9 @@ impl LearnerState {
     ///
     /// # Errors
     /// None in practice.
-    pub fn encode(&self) -> Result<Vec<u8>, StateError> {
-        let mut file = Checkpoint::default();
+    pub fn encode(self) -> Result<Vec<u8>, StateError> {
+        let mut file = self.learner;
         file.text(NOTES, serde_json::to_string(&self.notes)?);
-        file.nest(LEARNER, &self.learner);
         Ok(file.encode()?)
     }
 
@@ -73,8 +72,8 @@ impl LearnerState {
     /// # Errors
     /// Bytes that are no such file.
     pub fn decode(bytes: &[u8]) -> Result<Self, StateError> {
-        let file = Checkpoint::decode(bytes)?;
-        let notes = serde_json::from_str(file.get_text(NOTES)?)?;
-        Ok(Self { learner: file.nested(LEARNER), notes })
+        let learner = Checkpoint::decode(bytes)?;
+        let notes = serde_json::from_str(learner.get_text(NOTES)?)?;
+        Ok(Self { learner, notes })
     }
 }

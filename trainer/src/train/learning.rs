@@ -22,6 +22,7 @@ pub(super) struct Learning<'a> {
     settings: &'a TrainSettings,
     encoder: Encoder,
     learner: Box<dyn BanditLearner>,
+    /// What the run started from, but for the greatest slate and the most candidates, which are up to date.
     pub notes: LearnerNotes,
     digest: RoundDigest,
     last: Option<(DateTime<Utc>, String)>,
@@ -38,7 +39,7 @@ impl<'a> Learning<'a> {
     pub fn new(
         settings: &'a TrainSettings,
         features: FeatureSchema,
-        base: Option<&LearnerState>,
+        base: Option<LearnerState>,
         digest: String,
     ) -> Result<Self, TrainError> {
         let encoder = Encoder::new(&features)?;
@@ -48,7 +49,7 @@ impl<'a> Learning<'a> {
         let notes = match base {
             Some(base) => {
                 learner.restore(&base.learner)?;
-                LearnerNotes { settings: digest, kept: bandit.kept(), ..base.notes.clone() }
+                LearnerNotes { settings: digest, kept: bandit.kept(), ..base.notes }
             }
             None => LearnerNotes {
                 kept: bandit.kept(),
@@ -132,18 +133,18 @@ impl<'a> Learning<'a> {
     }
 
     /// What was learned so far, on top of what the run started from.
-    pub fn state(&self, summary: &DatasetSummary, base: Option<&LearnerState>) -> LearnerState {
-        let before = base.map(|base| &base.notes);
+    pub fn state(&self, summary: &DatasetSummary) -> LearnerState {
+        let before = &self.notes;
         let mut learner = Checkpoint::default();
         self.learner.save(&mut learner);
         let notes = LearnerNotes {
-            examples: before.map_or(0, |notes| notes.examples) + self.examples,
-            decisions: before.map_or(0, |notes| notes.decisions) + self.decisions,
-            reward: before.map_or(0.0, |notes| notes.reward) + summary.reward,
-            feedback: before.map_or(0, |notes| notes.feedback) + summary.counted_feedback,
+            examples: before.examples + self.examples,
+            decisions: before.decisions + self.decisions,
+            reward: before.reward + summary.reward,
+            feedback: before.feedback + summary.counted_feedback,
             digest: self.digest.hex(),
-            until: self.last.clone().or_else(|| self.notes.until.clone()),
-            ..self.notes.clone()
+            until: self.last.clone().or_else(|| before.until.clone()),
+            ..before.clone()
         };
         LearnerState { learner, notes }
     }

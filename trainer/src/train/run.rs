@@ -104,7 +104,7 @@ async fn run(
         None if !settings.algorithm.bandit().reads_features() => FeatureSchema::default(),
         None => infer(&data, progress).await?,
     };
-    let mut learning = Learning::new(settings, features, base.as_ref(), settings_digest)?;
+    let mut learning = Learning::new(settings, features, base, settings_digest)?;
     let mut rounds = open(&data, start.continue_from.as_ref()).await?;
     progress.stage("learning", Some(rounds.total()));
     let skip = checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.notes.decisions - learning.notes.decisions);
@@ -126,15 +126,16 @@ async fn run(
             }
             let may_stop = learning.learn(round)?;
             if may_stop && stop.load(Ordering::Relaxed) {
-                let state = learning.state(rounds.summary(), base.as_ref());
-                return Ok(Outcome::Interrupted { checkpoint: state.encode()?, decisions: state.notes.decisions });
+                let state = learning.state(rounds.summary());
+                let decisions = state.notes.decisions;
+                return Ok(Outcome::Interrupted { checkpoint: state.encode()?, decisions });
             }
         }
     }
     if resume.is_some() {
         return Err(TrainError::Checkpoint("the journal is shorter than it was"));
     }
-    let state = learning.state(rounds.summary(), base.as_ref());
+    let state = learning.state(rounds.summary());
     learning.finish(&start, state, rounds.summary().clone()).map(|trained| Outcome::Finished(Box::new(trained)))
 }
 
