@@ -229,14 +229,20 @@ async fn each_is_served_prefers_the_best_item_and_can_be_verified() {
             let candidates: Vec<Value> = (0..90)
                 .map(|index| json!({"id": format!("many-{index}"), "features": item(index % 8)["features"]}))
                 .collect();
-            let body = json!({"event_id": "many", "user": user(0), "candidates": candidates, "slate_size": 4});
+            let mut body = json!({"event_id": "many", "user": user(0), "candidates": candidates, "slate_size": 4});
             let answer = service.ok("/recommend", &body).await;
             assert_eq!((&answer["marginal_draws"], answer.get("propensity_draws")), (&json!(1000), None), "{answer}");
+            // Under rules the same exploration draws among what they leave.
+            body["event_id"] = json!("ruled");
+            body["pinned"] = json!([{"item": "many-3", "position": 1}]);
+            let answer = service.ok("/recommend", &body).await;
+            assert_eq!(answer["slate"][1]["item"], "many-3");
+            assert_eq!(answer["slate"][0]["cascade_propensity"], answer["slate"][1]["cascade_propensity"]);
         }
         service.stop();
     }
     let report: Value = serde_json::from_str(&must(place, &["journal", "verify", "--json"])).unwrap();
-    let made = 40 * algorithms().len() + 1;
+    let made = 40 * algorithms().len() + 2;
     assert_eq!((&report["reproduced"], &report["mismatched"]), (&json!(made), &json!(0)), "{report}");
 
     // On later decisions of the uniform policy, each is estimated to be far better than it.
