@@ -14,7 +14,6 @@ use anyhow::{Context, bail};
 use slated::evaluation::{EvidenceSettings, RewardModel, gather};
 use slated::journal::import::{CampaignLog, find_logs, import_log};
 use slated::serving::{EngineSettings, LoadedPolicy};
-use slated_contract::feature::Encoder;
 use slated_contract::policy::BundleWriter;
 use slated_trainer::dataset::{Dataset, DatasetSettings, Round, SchemaInference};
 use slated_trainer::ope::gate::{Evidence, Figure, GateSettings, judge};
@@ -122,7 +121,7 @@ fn deployed<'a>(
         let policy = policy_by_position(&own_rounds)?;
         let mut inference = SchemaInference::default();
         random_rounds.iter().try_for_each(|round| inference.add(round))?;
-        let mut model = RewardModel::new(Encoder::new(&inference.schema())?, RewardModelSettings::default())?;
+        let mut model = RewardModel::new(&inference.schema(), RewardModelSettings::default())?;
         runtime.block_on(model.fit(&random, &mut Silent))?;
         let mut single = SingleLog::new();
         for round in &random_rounds {

@@ -21,6 +21,10 @@ fn models_pass_the_onnx_checker_and_equal_the_trainers_forward_pass() {
     for (policy, algorithm) in [("outer-thompson", "linear_thompson"), ("outer-ucb", "linucb")] {
         place.must(&["train", "--policy", policy, "--algorithm", algorithm, "--interaction", "outer"]);
     }
+    let others = ["epsilon_greedy", "ucb1", "bernoulli_thompson", "square_cb", "neural_linear", "bootstrap_ensemble"];
+    for algorithm in others {
+        place.must(&["train", "--policy", algorithm, "--algorithm", algorithm]);
+    }
     let output = run(
         r#"
 import glob, json, numpy as np, onnx, onnxruntime
@@ -53,7 +57,7 @@ for path in paths:
 "#,
         &place,
     );
-    assert_eq!(output.lines().count(), 4, "{output}");
+    assert_eq!(output.lines().count(), 10, "{output}");
 }
 
 #[tokio::test]

@@ -3,15 +3,19 @@
 use std::collections::HashMap;
 
 use slated_contract::slate::{
-    AtMost, ConstraintError, Constraints, DecisionSeed, Diversity, Exploration, Required, Scores,
+    AtMost, ConstraintError, Constraints, DecisionSeed, Diversity, DrawnSlate, Exploration, Required, Scores,
     constrained_propensities, draw_constrained, propensities,
 };
 
 const SEED: DecisionSeed = DecisionSeed::from_value(5);
 const SCORES: [f32; 6] = [0.3, -0.2, 1.1, 0.8, 0.0, 0.5];
 
-fn explorations() -> [Exploration; 2] {
-    [Exploration::EpsilonGreedy { epsilon: 0.3 }, Exploration::Softmax { temperature: 0.7 }]
+fn explorations() -> [Exploration; 3] {
+    [
+        Exploration::EpsilonGreedy { epsilon: 0.3 },
+        Exploration::Softmax { temperature: 0.7 },
+        Exploration::InverseGapWeighting { gamma: 4.0 },
+    ]
 }
 
 /// Candidates 0 to 2 are of group 0, the others of group 1; one of 4 and 5 must stand at position 2; 1 is pinned.
@@ -42,13 +46,10 @@ fn constraints_that_forbid_nothing_change_no_propensity() {
     for exploration in explorations() {
         let scores = Scores::new(&SCORES, 6, &exploration).unwrap();
         for slate in slates(6, 3) {
-            let plain = propensities(&exploration, &scores, &slate).unwrap();
+            let plain = propensities(&exploration, &scores, &slate, SEED).unwrap();
             let ours = constrained_propensities(&exploration, &scores, &slate, 3, &idle, SEED).unwrap();
             assert_eq!(ours.marginal_draws, None);
-            for (a, b) in [
-                (&plain.cascade, &ours.slate.propensities.cascade),
-                (&plain.marginal, &ours.slate.propensities.marginal),
-            ] {
+            for (a, b) in [(&plain.cascade, &ours.cascade), (&plain.marginal, &ours.marginal)] {
                 assert!(a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-9), "{exploration:?} {slate:?}: {a:?}, {b:?}");
             }
         }
@@ -63,7 +64,11 @@ fn the_propensities_of_all_slates_sum_to_one_and_give_the_marginals() {
         let scores = Scores::new(&SCORES, 6, &exploration).unwrap();
         let all: Vec<_> = slates(6, 4)
             .into_iter()
-            .map(|slate| constrained_propensities(&exploration, &scores, &slate, 4, &constraints, SEED).unwrap().slate)
+            .map(|items| {
+                let propensities =
+                    constrained_propensities(&exploration, &scores, &items, 4, &constraints, SEED).unwrap();
+                DrawnSlate { items, propensities }
+            })
             .collect();
         let total: f64 = all.iter().map(|slate| slate.propensities.joint()).sum();
         assert!((total - 1.0).abs() < 1e-12, "{exploration:?}: {total}");
@@ -87,7 +92,7 @@ fn slates_are_drawn_as_often_as_their_propensities_say() {
         let mut counts: HashMap<Vec<usize>, (u32, f64)> = HashMap::new();
         for seed in 0..u64::from(DRAWS) {
             let seed = DecisionSeed::derive(seed, "drawn");
-            let slate = draw_constrained(&exploration, &scores, 4, &constraints, seed).unwrap().slate;
+            let slate = draw_constrained(&exploration, &scores, 4, &constraints, seed).unwrap();
             let entry = counts.entry(slate.items.clone()).or_insert((0, slate.propensities.joint()));
             entry.0 += 1;
         }
@@ -109,7 +114,7 @@ fn what_is_required_later_is_not_spent_before() {
         let scores = Scores::new(&SCORES, 6, &exploration).unwrap();
         for seed in 0..50 {
             let seed = DecisionSeed::derive(seed, "required");
-            let slate = draw_constrained(&exploration, &scores, 3, &constraints, seed).unwrap().slate;
+            let slate = draw_constrained(&exploration, &scores, 3, &constraints, seed).unwrap();
             assert_eq!(slate.items[2], 2);
             assert!((slate.propensities.marginal[2] - 1.0).abs() < 1e-12);
         }
@@ -123,7 +128,7 @@ fn caps_leave_a_slate_shorter_rather_than_broken() {
         ..Constraints::default()
     };
     let scores = Scores::new(&SCORES, 6, &Exploration::Greedy).unwrap();
-    let drawn = draw_constrained(&Exploration::Greedy, &scores, 4, &constraints, SEED).unwrap().slate;
+    let drawn = draw_constrained(&Exploration::Greedy, &scores, 4, &constraints, SEED).unwrap();
     assert_eq!(drawn.items, [2, 3]);
     assert_eq!(drawn.propensities.joint(), 1.0);
 }
@@ -134,7 +139,7 @@ fn diversity_is_the_order_of_maximal_marginal_relevance() {
     let rows = [1.0, 0.0, 2.0, 0.0, 0.0, 3.0];
     let constraints = Constraints { diversity: Some(Diversity::new(0.5, &rows, 2).unwrap()), ..Constraints::default() };
     let scores = Scores::new(&[1.0, 0.9, 0.2], 3, &Exploration::Greedy).unwrap();
-    let drawn = draw_constrained(&Exploration::Greedy, &scores, 3, &constraints, SEED).unwrap().slate;
+    let drawn = draw_constrained(&Exploration::Greedy, &scores, 3, &constraints, SEED).unwrap();
     assert_eq!(drawn.items, [0, 2, 1]);
     for lambda in [0.0, -1.0, 1.5, f64::NAN] {
         assert!(matches!(Diversity::new(lambda, &rows, 2), Err(ConstraintError::Lambda(_))), "{lambda}");
@@ -148,12 +153,12 @@ fn marginals_of_too_many_prefixes_are_estimated_and_say_so() {
     let exploration = Exploration::Softmax { temperature: 0.5 };
     let scores = Scores::new(&scores, 30, &exploration).unwrap();
     let drawn = draw_constrained(&exploration, &scores, 5, &idle, SEED).unwrap();
-    assert_eq!(drawn.marginal_draws, Some(1000));
-    let exact = propensities(&exploration, &scores, &drawn.slate.items).unwrap();
-    for (estimate, exact) in drawn.slate.propensities.marginal.iter().zip(&exact.marginal) {
+    assert_eq!(drawn.propensities.marginal_draws, Some(1000));
+    let exact = propensities(&exploration, &scores, &drawn.items, SEED).unwrap();
+    for (estimate, exact) in drawn.propensities.marginal.iter().zip(&exact.marginal) {
         assert!((estimate / exact - 1.0).abs() < 0.05, "{estimate}, {exact}");
     }
-    for (ours, exact) in drawn.slate.propensities.cascade.iter().zip(&exact.cascade) {
+    for (ours, exact) in drawn.propensities.cascade.iter().zip(&exact.cascade) {
         assert!((ours / exact - 1.0).abs() < 1e-9);
     }
 }
@@ -166,10 +171,10 @@ fn posterior_draws_keep_to_the_constraints_too() {
     let scores = Scores::new(&values, 3, &exploration).unwrap();
     let constraints = Constraints { pinned: vec![(1, 2)], ..Constraints::default() };
     let drawn = draw_constrained(&exploration, &scores, 2, &constraints, SEED).unwrap();
-    assert_eq!(drawn.slate.items, [0, 2]);
-    assert_eq!(drawn.slate.propensities.cascade, [2.0 / 3.0, 2.0 / 3.0]);
-    assert_eq!(drawn.slate.propensities.marginal, [2.0 / 3.0, 1.0]);
-    assert_eq!(drawn.slate.propensities.draws, Some(2));
+    assert_eq!(drawn.items, [0, 2]);
+    assert_eq!(drawn.propensities.cascade, [2.0 / 3.0, 2.0 / 3.0]);
+    assert_eq!(drawn.propensities.marginal, [2.0 / 3.0, 1.0]);
+    assert_eq!(drawn.propensities.draws, Some(2));
 }
 
 #[test]

@@ -41,6 +41,8 @@ fn kind() -> impl Strategy<Value = FeatureKind> {
         (proptest::collection::btree_set("\\PC{0,6}", 1..20), unknown)
             .prop_map(|(words, unknown)| FeatureKind::Categorical { vocabulary: words.into_iter().collect(), unknown }),
         (1_u32..64, any::<u64>()).prop_map(|(buckets, salt)| FeatureKind::Hashed { buckets, salt }),
+        (proptest::collection::btree_set("\\PC{0,6}", 0..20), 1_u32..4)
+            .prop_map(|(words, spare)| FeatureKind::Index { vocabulary: words.into_iter().collect(), spare }),
         (1_u32..8).prop_map(|dimensions| FeatureKind::Embedding { dimensions }),
     ]
 }
@@ -80,7 +82,7 @@ proptest! {
         let encoder = Encoder::new(&schema).unwrap();
         let raw: Features = values.into_iter().map(|(at, value)| (format!("f{at}"), value)).collect();
         let mut row = vec![7.0];
-        match encoder.encode_item(&raw, &mut row) {
+        match encoder.encode_item("id", &raw, &mut row) {
             Ok(()) => {
                 prop_assert_eq!(row.len(), 1 + encoder.item_width());
                 prop_assert_eq!(encoder.item_columns().len(), encoder.item_width());
@@ -88,7 +90,7 @@ proptest! {
                 // The order in which a request names its features does not matter.
                 let reversed: Features = raw.iter().collect::<Vec<_>>().into_iter().rev().map(|(n, v)| (n, v.clone())).collect();
                 let mut again = vec![7.0];
-                encoder.encode_item(&reversed, &mut again).unwrap();
+                encoder.encode_item("id", &reversed, &mut again).unwrap();
                 prop_assert_eq!(row, again);
             }
             Err(error) => {
@@ -115,13 +117,13 @@ proptest! {
                 fits.then_some(FeatureValue::Number(inside))
             }
             FeatureKind::Categorical { vocabulary, .. } => Some(vocabulary[0].as_str().into()),
-            FeatureKind::Hashed { .. } => Some(word.as_str().into()),
+            FeatureKind::Hashed { .. } | FeatureKind::Index { .. } => Some(word.as_str().into()),
             FeatureKind::Embedding { dimensions } => Some(vec![number as f32; *dimensions as usize].into()),
         };
         let values: Option<Vec<_>> = schema.item.iter().map(|feature| Some((feature.name.as_str(), valid(&feature.kind)?))).collect();
         if let Some(values) = values {
             let raw: Features = values.into_iter().collect();
-            prop_assert!(encoder.encode_item(&raw, &mut Vec::new()).is_ok());
+            prop_assert!(encoder.encode_item("id", &raw, &mut Vec::new()).is_ok());
         }
     }
 
@@ -137,7 +139,7 @@ fn encode(kind: FeatureKind, missing: Missing, value: Option<FeatureValue>) -> R
     let schema = FeatureSchema { item: vec![feature("x", kind, missing)], ..FeatureSchema::default() };
     let raw: Features = value.map(|value| ("x", value)).into_iter().collect();
     let mut row = Vec::new();
-    Encoder::new(&schema).unwrap().encode_item(&raw, &mut row).map(|()| row).map_err(|error| error.kind)
+    Encoder::new(&schema).unwrap().encode_item("id", &raw, &mut row).map(|()| row).map_err(|error| error.kind)
 }
 
 #[test]
@@ -195,7 +197,7 @@ fn an_undeclared_feature_is_ignored_or_refused() {
     for (extra, accepted) in [(Extra::Ignore, true), (Extra::Error, false)] {
         let schema = FeatureSchema { extra, ..FeatureSchema::default() };
         let raw: Features = [("surprise", 1.0)].into_iter().collect();
-        let result = Encoder::new(&schema).unwrap().encode_item(&raw, &mut Vec::new());
+        let result = Encoder::new(&schema).unwrap().encode_item("id", &raw, &mut Vec::new());
         assert_eq!(result.is_ok(), accepted, "{result:?}");
     }
 }
@@ -220,6 +222,34 @@ fn schemas_that_cannot_be_used_name_the_feature() {
         feature("x", numeric(Normalisation::Identity, None, OutOfRange::Error), Missing::Default("a".into()));
     let error = Encoder::new(&FeatureSchema { item: vec![bad_default], ..FeatureSchema::default() }).unwrap_err();
     assert!(error.to_string().contains("default"), "{error}");
+}
+
+#[test]
+fn an_items_id_is_encoded_behind_its_features() {
+    let x = feature("x", numeric(Normalisation::Identity, None, OutOfRange::Error), Missing::Error);
+    let ids = vec!["b".to_owned(), "a".to_owned()];
+    let encode = |kind: FeatureKind, id: &str| {
+        let schema = FeatureSchema { item: vec![x.clone()], item_id: Some(kind), ..FeatureSchema::default() };
+        let encoder = Encoder::new(&schema)?;
+        let mut row = Vec::new();
+        encoder.encode_item(id, &[("x", 7.0)].into_iter().collect(), &mut row).unwrap();
+        assert_eq!((row.len(), row.len()), (encoder.item_width(), encoder.item_columns().len()));
+        Ok::<_, slated_contract::feature::SchemaError>(row)
+    };
+    let index = || FeatureKind::Index { vocabulary: ids.clone(), spare: 2 };
+    assert_eq!(encode(index(), "b").unwrap(), [7.0, 1.0]);
+    assert_eq!(encode(index(), "a").unwrap(), [7.0, 2.0]);
+    let unknown: Vec<f32> = (0..50).map(|id| encode(index(), &format!("new-{id}")).unwrap()[1]).collect();
+    assert!(
+        unknown.contains(&3.0) && unknown.contains(&4.0) && unknown.iter().all(|&place| place == 3.0 || place == 4.0)
+    );
+    let one_hot = FeatureKind::Categorical { vocabulary: ids.clone(), unknown: Unknown::Bucket };
+    assert_eq!(encode(one_hot.clone(), "a").unwrap(), [7.0, 0.0, 1.0, 0.0]);
+    assert_eq!(encode(one_hot, "c").unwrap(), [7.0, 0.0, 0.0, 1.0]);
+    let error = encode(numeric(Normalisation::Identity, None, OutOfRange::Error), "a").unwrap_err().to_string();
+    assert!(error.contains("`item_id`") && error.contains("hashed"), "{error}");
+    let error = encode(FeatureKind::Index { vocabulary: ids.clone(), spare: 0 }, "a").unwrap_err().to_string();
+    assert!(error.contains("`spare` at least 1"), "{error}");
 }
 
 #[test]

@@ -9,7 +9,7 @@ const SOFTMAX: Exploration = Exploration::Softmax { temperature: 1.0 };
 
 fn of(exploration: Exploration, scores: &[f32], slate: &[usize]) -> Propensities {
     let scores = Scores::new(scores, scores.len(), &exploration).unwrap();
-    propensities(&exploration, &scores, slate).unwrap()
+    propensities(&exploration, &scores, slate, DecisionSeed::from_value(1)).unwrap()
 }
 
 /// The probability of the next item of a slate, from the definition alone.
@@ -28,6 +28,16 @@ fn next_probability(exploration: Exploration, scores: &[f32], taken: &[usize], n
                 .reduce(|best, item| if scores[item] > scores[best] { item } else { best })
                 .unwrap();
             epsilon / left.len() as f64 + if next == best { 1.0 - epsilon } else { 0.0 }
+        }
+        Exploration::InverseGapWeighting { gamma } => {
+            let value = |item: usize| f64::from(scores[item]);
+            let best = left.iter().copied().reduce(|best, item| if value(item) > value(best) { item } else { best });
+            let chance = |item: usize| 1.0 / (left.len() as f64 + gamma * (value(best.unwrap()) - value(item)));
+            if Some(next) == best {
+                1.0 - left.iter().filter(|item| Some(**item) != best).map(|&item| chance(item)).sum::<f64>()
+            } else {
+                chance(next)
+            }
         }
         _ => unreachable!("only closed forms are enumerated"),
     }
@@ -69,6 +79,8 @@ fn closed_forms_equal_enumeration() {
         Exploration::EpsilonGreedy { epsilon: 0.0 },
         Exploration::EpsilonGreedy { epsilon: 0.1 },
         Exploration::EpsilonGreedy { epsilon: 1.0 },
+        Exploration::InverseGapWeighting { gamma: 0.0 },
+        Exploration::InverseGapWeighting { gamma: 12.0 },
     ];
     for scores in rankings {
         for exploration in methods {
@@ -203,6 +215,7 @@ fn slates_come_as_often_as_their_propensities_say() {
     frequencies(SOFTMAX, &scores, 2, true);
     frequencies(Exploration::Softmax { temperature: 0.5 }, &scores, 3, true);
     frequencies(Exploration::EpsilonGreedy { epsilon: 0.3 }, &scores, 2, true);
+    frequencies(Exploration::InverseGapWeighting { gamma: 5.0 }, &scores, 3, true);
     frequencies(Exploration::PosteriorSampling { draws: 100 }, &scores, 2, false);
 }
 
@@ -233,12 +246,17 @@ fn the_inverse_of_an_estimated_propensity_is_nearly_unbiased() {
 #[test]
 fn the_same_seed_gives_the_same_slate_and_bits() {
     let scores: Vec<f32> = (0..20).map(|item| (item as f32).sin()).collect();
-    for exploration in [Exploration::Greedy, SOFTMAX, Exploration::EpsilonGreedy { epsilon: 0.5 }] {
+    for exploration in [
+        Exploration::Greedy,
+        SOFTMAX,
+        Exploration::EpsilonGreedy { epsilon: 0.5 },
+        Exploration::InverseGapWeighting { gamma: 10.0 },
+    ] {
         let scores = Scores::new(&scores, 20, &exploration).unwrap();
         let seed = DecisionSeed::derive(42, "decision");
         let once = draw(&exploration, &scores, 5, seed).unwrap();
         assert_eq!(once, draw(&exploration, &scores, 5, seed).unwrap());
-        assert_eq!(once.propensities, propensities(&exploration, &scores, &once.items).unwrap());
+        assert_eq!(once.propensities, propensities(&exploration, &scores, &once.items, seed).unwrap());
     }
     let other = |id: String| {
         draw(&SOFTMAX, &Scores::new(&scores, 20, &SOFTMAX).unwrap(), 5, DecisionSeed::derive(42, &id)).unwrap().items
@@ -259,7 +277,10 @@ fn greedy_breaks_ties_by_order_and_is_certain() {
     let wrapped = Scores::new(&scores, 4, &Exploration::Greedy).unwrap();
     let drawn = draw(&Exploration::Greedy, &wrapped, 3, DecisionSeed::from_value(0)).unwrap();
     assert_eq!(drawn.items, [1, 2, 3]);
-    assert_eq!(drawn.propensities, Propensities { cascade: vec![1.0; 3], marginal: vec![1.0; 3], draws: None });
+    assert_eq!(
+        drawn.propensities,
+        Propensities { cascade: vec![1.0; 3], marginal: vec![1.0; 3], draws: None, marginal_draws: None }
+    );
 }
 
 #[test]
@@ -270,8 +291,8 @@ fn what_cannot_be_drawn_is_refused() {
     for size in [0, 3] {
         assert_eq!(draw(&SOFTMAX, &wrapped, size, seed), Err(DrawError::Size { size, candidates: 2 }));
     }
-    assert_eq!(propensities(&SOFTMAX, &wrapped, &[1, 1]), Err(DrawError::Item { candidate: 1, candidates: 2 }));
-    assert_eq!(propensities(&SOFTMAX, &wrapped, &[2]), Err(DrawError::Item { candidate: 2, candidates: 2 }));
+    assert_eq!(propensities(&SOFTMAX, &wrapped, &[1, 1], seed), Err(DrawError::Item { candidate: 1, candidates: 2 }));
+    assert_eq!(propensities(&SOFTMAX, &wrapped, &[2], seed), Err(DrawError::Item { candidate: 2, candidates: 2 }));
     assert!(matches!(Scores::new(&[0.0, f32::NAN], 2, &SOFTMAX), Err(DrawError::NotFinite { candidate: 1, .. })));
     assert!(matches!(Scores::new(&[0.0], 2, &SOFTMAX), Err(DrawError::Shape { given: 1, rows: 1, candidates: 2 })));
     assert!(matches!(plackett_luce(&[0.0, f64::INFINITY], &[0]), Err(DrawError::NotFinite { candidate: 1, .. })));
@@ -330,6 +351,7 @@ fn next_choices_are_those_of_the_definition() {
         Exploration::Softmax { temperature: 0.01 },
         Exploration::EpsilonGreedy { epsilon: 0.3 },
         Exploration::EpsilonGreedy { epsilon: 0.0 },
+        Exploration::InverseGapWeighting { gamma: 3.0 },
     ] {
         let (checked, free) = (Scores::new(&scores, scores.len(), &exploration).unwrap(), Constraints::default());
         for taken in [&[][..], &[2], &[3, 0], &[4, 3, 2, 1]] {
@@ -344,7 +366,7 @@ fn next_choices_are_those_of_the_definition() {
         assert_eq!(next_choice(&exploration, &checked, &[0, 1, 2, 3, 4], &free), None);
         assert_eq!(
             target_propensities(&exploration, &checked, &[4, 0], 2, &free, DecisionSeed::from_value(1)),
-            propensities(&exploration, &checked, &[4, 0]),
+            propensities(&exploration, &checked, &[4, 0], DecisionSeed::from_value(1)),
             "what is exact is the same on both sides"
         );
     }
@@ -376,4 +398,23 @@ fn targets_of_posterior_sampling_count_every_draw_and_may_be_zero() {
     let target = of(&[1, 0], &pinned);
     assert_eq!((target.cascade, target.marginal), (vec![0.75, 0.75], vec![0.75, 1.0]));
     assert_eq!(next_choice(&exploration, &scores, &[], &pinned), Some(vec![0.0, 0.75, 0.25]));
+}
+
+#[test]
+fn marginals_of_too_many_prefixes_are_near_those_of_enumeration() {
+    let scores: Vec<f32> = (0..20).map(|item| (item as f32 * 0.37).sin()).collect();
+    let exploration = Exploration::InverseGapWeighting { gamma: 10.0 };
+    let checked = Scores::new(&scores, 20, &exploration).unwrap();
+    let slates = enumerate(exploration, &scores, 4);
+    for shown in [[4, 5, 3, 0], [17, 4, 12, 5]] {
+        let found = propensities(&exploration, &checked, &shown, DecisionSeed::from_value(8)).unwrap();
+        assert_eq!((found.draws, found.marginal_draws), (None, Some(1000)));
+        for (position, &item) in shown.iter().enumerate() {
+            let exact: f64 = slates.iter().filter(|(slate, _)| slate[position] == item).map(|(_, p)| p).sum();
+            let ratio = found.marginal[position] / exact;
+            assert!((ratio - 1.0).abs() < 0.1, "{shown:?} at {position}: {} is not {exact}", found.marginal[position]);
+        }
+        let (_, exact) = slates.iter().find(|(slate, _)| *slate == shown).unwrap();
+        assert!(close(found.joint(), *exact, 1e-12));
+    }
 }

@@ -57,7 +57,7 @@ pub async fn gather(
     mut verifier: Option<Verifier>,
     progress: &mut dyn Progress,
 ) -> Result<Gathered, EvidenceError> {
-    let mut model = RewardModel::new(candidate.encoder.clone(), settings.reward_model)?;
+    let mut model = RewardModel::new(&candidate.manifest.features, settings.reward_model)?;
     let slates = model.fit(&settings.data, progress).await? > 1;
     let mut dataset = Dataset::open(&settings.data).await?;
     let mut evidence = if slates {
@@ -179,7 +179,8 @@ impl Row<'_> {
         let behaviour = Propensities {
             cascade: slate.iter().map(|shown| shown.cascade_propensity).collect(),
             marginal: slate.iter().map(|shown| shown.marginal_propensity).collect(),
-            draws: decision.propensity_draws.or(decision.marginal_draws).map(i32::unsigned_abs),
+            draws: decision.propensity_draws.map(i32::unsigned_abs),
+            marginal_draws: decision.marginal_draws.map(i32::unsigned_abs),
         };
         let (mut taken, mut expected) = (Vec::new(), Vec::new());
         for (position, chances) in seen.choices.iter().flatten().enumerate() {

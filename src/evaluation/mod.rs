@@ -11,7 +11,7 @@ pub use evidence::{EvidenceSettings, Gathered, gather};
 pub use reward_model::RewardModel;
 
 use slated_contract::event::Decision;
-use slated_contract::feature::EncodeError;
+use slated_contract::feature::{EncodeError, SchemaError};
 use slated_trainer::dataset::DatasetError;
 use slated_trainer::ope::OpeError;
 use slated_trainer::ope::reward_model::RewardModelError;
@@ -40,6 +40,9 @@ pub enum EvidenceError {
     /// The reward model.
     #[error(transparent)]
     RewardModel(#[from] RewardModelError),
+    /// The features of the reward model.
+    #[error(transparent)]
+    Schema(#[from] SchemaError),
     /// A row of the evaluation.
     #[error(transparent)]
     Ope(#[from] OpeError),

@@ -1,16 +1,18 @@
 //! What rewards are expected, for the direct method and the doubly robust estimators.
 
 use slated_contract::event::{Candidate, Decision};
-use slated_contract::feature::Encoder;
+use slated_contract::feature::{Encoder, FeatureKind, FeatureSchema, Unknown};
 use slated_trainer::bandit::{FeatureMap, Interaction};
 use slated_trainer::dataset::{Dataset, DatasetSettings, Round};
-use slated_trainer::ope::reward_model::{CrossFit, RewardModelError, RewardModelSettings, fold_of};
+use slated_trainer::ope::reward_model::{CrossFit, RewardModelSettings, fold_of};
 use slated_trainer::progress::Progress;
 
 use super::{EvidenceError, user};
 
 /// The most features that interact; beyond it state and item add up.
 const INTERACTING: usize = 256;
+/// Columns of a feature that the policy reads as a place in a list.
+const INDEXED: usize = 512;
 /// Positions that are told apart; those below count as one.
 const POSITIONS: usize = 10;
 
@@ -22,12 +24,30 @@ pub struct RewardModel {
     fit: CrossFit,
 }
 
+/// A place in a list is no quantity that rewards could be linear in: the regression gets a column for each instead.
+fn told_apart(features: &FeatureSchema) -> FeatureSchema {
+    let mut features = features.clone();
+    let declared = features.user.iter_mut().chain(&mut features.context).chain(&mut features.session);
+    let kinds = declared.chain(&mut features.item).map(|feature| &mut feature.kind).chain(&mut features.item_id);
+    for kind in kinds {
+        if let FeatureKind::Index { vocabulary, .. } = kind {
+            *kind = if vocabulary.len() <= INDEXED {
+                FeatureKind::Categorical { vocabulary: std::mem::take(vocabulary), unknown: Unknown::Bucket }
+            } else {
+                FeatureKind::Hashed { buckets: INDEXED as u32, salt: 0 }
+            };
+        }
+    }
+    features
+}
+
 impl RewardModel {
-    /// A model of the features that `encoder` reads, their interactions among them where they are few.
+    /// A model of the features that a policy reads, their interactions among them where they are few.
     ///
     /// # Errors
     /// A setting outside its range.
-    pub fn new(encoder: Encoder, settings: RewardModelSettings) -> Result<Self, RewardModelError> {
+    pub fn new(features: &FeatureSchema, settings: RewardModelSettings) -> Result<Self, EvidenceError> {
+        let encoder = Encoder::new(&told_apart(features))?;
         let (state_width, item_width) = (encoder.state_width(), encoder.item_width());
         let mut map = FeatureMap { interaction: Interaction::Outer, state_width, item_width };
         if map.width() > INTERACTING {
@@ -109,7 +129,7 @@ impl RewardModel {
     ) -> Result<(), EvidenceError> {
         let mut item = Vec::with_capacity(self.map.item_width);
         self.encoder
-            .encode_item(&candidate.features, &mut item)
+            .encode_item(&candidate.item, &candidate.features, &mut item)
             .map_err(|source| EvidenceError::Encode { decision_id: decision.decision_id.clone(), source })?;
         phi.clear();
         phi.resize(POSITIONS, 0.0);

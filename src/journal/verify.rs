@@ -10,8 +10,7 @@ use serde::Serialize;
 use slated_contract::event::{Decision, Mode, SegmentError, SegmentReader, segments};
 use slated_contract::policy::{BundleError, read_manifest, versions};
 use slated_contract::slate::{
-    ConstrainedSlate, DecisionSeed, DrawError, DrawnSlate, Exploration, constrained_propensities, draw,
-    draw_constrained, propensities,
+    DecisionSeed, DrawError, Exploration, constrained_propensities, draw_constrained, draw_items, propensities,
 };
 use slated_trainer::ope::gate::Replay;
 use thiserror::Error;
@@ -327,19 +326,16 @@ impl Differences<'_> {
                 None => self.add(field(), "absent", score),
             }
         }
-        let (drawn, of_shown) = if constraints.is_empty() {
-            let drawn = draw(exploration, &scores, shown.len(), seed)?;
-            let propensities = propensities(exploration, &scores, shown)?;
-            let of_shown = DrawnSlate { items: shown.clone(), propensities };
-            (drawn.items, ConstrainedSlate { slate: of_shown, marginal_draws: None })
+        let (drawn, propensities) = if constraints.is_empty() {
+            let drawn = draw_items(exploration, &scores, shown.len(), seed)?;
+            (drawn, propensities(exploration, &scores, shown, seed)?)
         } else {
             let drawn = draw_constrained(exploration, &scores, *size, constraints, seed)?;
-            (drawn.slate.items, constrained_propensities(exploration, &scores, shown, *size, constraints, seed)?)
+            (drawn.items, constrained_propensities(exploration, &scores, shown, *size, constraints, seed)?)
         };
         if drawn != *shown {
             self.add("slate", ids(decision, shown), ids(decision, &drawn));
         }
-        let ConstrainedSlate { slate: DrawnSlate { propensities, .. }, marginal_draws } = of_shown;
         for (position, item) in decision.slate.iter().enumerate() {
             let field = |name: &'static str| move || format!("slate[{position}].{name}");
             if item.position != position as i32 {
@@ -352,7 +348,7 @@ impl Differences<'_> {
         let draws = |draws: Option<i64>| draws.map_or_else(|| "exact".to_owned(), |draws| draws.to_string());
         for (field, logged, recomputed) in [
             ("propensity_draws", decision.propensity_draws, propensities.draws),
-            ("marginal_draws", decision.marginal_draws, marginal_draws),
+            ("marginal_draws", decision.marginal_draws, propensities.marginal_draws),
         ] {
             self.add_unlike(field, &draws(logged.map(i64::from)), &draws(recomputed.map(i64::from)));
         }

@@ -3,7 +3,7 @@
 use futures::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
 use slated_contract::event::Decision;
-use slated_contract::feature::{EncodeError, Feature};
+use slated_contract::feature::{EncodeError, Feature, FeatureSchema};
 use slated_contract::slate::{DecisionSeed, Exploration};
 use thiserror::Error;
 use utoipa::ToSchema;
@@ -192,7 +192,14 @@ fn parts(policy: &LoadedPolicy) -> Vec<Part> {
     add("user", &schema.user, false, &mut from);
     add("context", &schema.context, false, &mut from);
     add("session", &schema.session, false, &mut from);
-    add("item", &schema.item, true, &mut 0);
+    let mut from = 0;
+    add("item", &schema.item, true, &mut from);
+    parts.extend(schema.item_id.iter().map(|id| Part {
+        name: format!("item.{}", FeatureSchema::ITEM_ID),
+        of_item: true,
+        from,
+        width: id.width(),
+    }));
     parts
 }
 

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use slated_contract::event::{Alternative, Candidate, Decision, Feedback, Mode, Shown};
 use slated_contract::feature::Features;
 use slated_contract::slate::{
-    ConstrainedSlate, Constraints, DecisionSeed, DrawError, DrawnSlate, Exploration, Scores, constrained_propensities,
-    draw, draw_constrained, propensities, standard_normal,
+    Constraints, DecisionSeed, DrawError, DrawnSlate, Exploration, Scores, constrained_propensities, draw,
+    draw_constrained, propensities, standard_normal,
 };
 use tokio::time::{Instant, timeout_at};
 
@@ -162,18 +162,17 @@ impl Recommender {
         let scores = own.as_ref().map(|own| own.scores[..count].to_vec());
         let ids = |items: &[usize]| items.iter().map(|&item| resolved.candidates[item].1.clone()).collect::<Vec<_>>();
         let (drawn, mode, mut alternatives) = match own {
-            None => (certain(&baseline[..ask.size]), Mode::Fallback, Vec::new()),
+            None => (DrawnSlate::certain(baseline[..ask.size].to_vec()), Mode::Fallback, Vec::new()),
             Some(own) if chosen.apprentice => {
-                let shown = certain(&baseline[..ask.size]);
-                let beside = own.beside(&shown.slate.items, ids);
+                let shown = DrawnSlate::certain(baseline[..ask.size].to_vec());
+                let beside = own.beside(&shown.items, ids);
                 (shown, Mode::Apprentice, vec![beside])
             }
             Some(own) => (own.drawn, Mode::Policy, Vec::new()),
         };
-        let slate = &drawn.slate;
-        alternatives.extend(shadows.into_iter().flatten().map(|shadow| shadow.beside(&slate.items, ids)));
+        alternatives.extend(shadows.into_iter().flatten().map(|shadow| shadow.beside(&drawn.items, ids)));
         let width = policy.encoder.item_width();
-        let encoded = slate.items.iter().map(|&item| asked.query.items[item * width..][..width].to_vec()).collect();
+        let encoded = drawn.items.iter().map(|&item| asked.query.items[item * width..][..width].to_vec()).collect();
         let candidates: Vec<Candidate> = resolved
             .candidates
             .into_iter()
@@ -198,11 +197,11 @@ impl Recommender {
             user: resolved.user,
             context: ask.context,
             session: view.features,
-            slate: Shown::from_drawn(slate, &candidates),
+            slate: Shown::from_drawn(&drawn, &candidates),
             candidates,
-            propensity: slate.propensities.joint(),
-            propensity_draws: slate.propensities.draws.map(|draws| draws as i32),
-            marginal_draws: drawn.marginal_draws.map(|draws| draws as i32),
+            propensity: drawn.propensities.joint(),
+            propensity_draws: drawn.propensities.draws.map(|draws| draws as i32),
+            marginal_draws: drawn.propensities.marginal_draws.map(|draws| draws as i32),
             mode,
             not_evaluable: match mode {
                 Mode::Policy => None,
@@ -275,7 +274,7 @@ struct Own<'a> {
     candidates: usize,
     size: usize,
     seed: DecisionSeed,
-    drawn: ConstrainedSlate,
+    drawn: DrawnSlate,
 }
 
 impl<'a> Asked<'a> {
@@ -299,7 +298,7 @@ impl<'a> Asked<'a> {
         let scores = Scores::new(&ranked, self.query.candidates, exploration)?;
         let constraints = self.constraints.clone();
         let drawn = if constraints.is_empty() {
-            ConstrainedSlate { slate: draw(exploration, &scores, size, seed)?, marginal_draws: None }
+            draw(exploration, &scores, size, seed)?
         } else {
             draw_constrained(exploration, &scores, size, &constraints, seed)?
         };
@@ -311,7 +310,7 @@ impl<'a> Asked<'a> {
 impl Own<'_> {
     /// This choice beside what was shown.
     fn beside(self, shown: &[usize], ids: impl Fn(&[usize]) -> Vec<String>) -> Alternative {
-        let items = &self.drawn.slate.items;
+        let items = &self.drawn.items;
         let same = items.iter().zip(shown).filter(|(own, shown)| own == shown).count();
         let manifest = &self.policy.manifest;
         Alternative {
@@ -319,7 +318,7 @@ impl Own<'_> {
             policy_version: manifest.version as i64,
             model_sha256: manifest.model_sha256.clone(),
             slate: ids(items),
-            propensity: self.drawn.slate.propensities.joint(),
+            propensity: self.drawn.propensities.joint(),
             shown_propensity: self.probability_of(shown),
             agreement: same as f64 / items.len().max(shown.len()).max(1) as f64,
         }
@@ -333,17 +332,12 @@ impl Own<'_> {
         }
         let scores = Scores::new(&self.scores, self.candidates, exploration).ok()?;
         let found = if self.constraints.is_empty() {
-            propensities(exploration, &scores, shown)
+            propensities(exploration, &scores, shown, self.seed)
         } else {
             constrained_propensities(exploration, &scores, shown, self.size, &self.constraints, self.seed)
-                .map(|constrained| constrained.slate.propensities)
         };
         found.ok().map(|propensities| propensities.joint())
     }
-}
-
-fn certain(items: &[usize]) -> ConstrainedSlate {
-    ConstrainedSlate { slate: DrawnSlate::certain(items.to_vec()), marginal_draws: None }
 }
 
 async fn within<T>(deadline: Option<Instant>, answer: impl Future<Output = T>) -> Result<T, RecommendError> {
@@ -370,7 +364,7 @@ pub fn encode(
     encoder.encode_state(user, context, &view.features, &mut state).map_err(RecommendError::State)?;
     let mut items = Vec::with_capacity(candidates.len() * encoder.item_width());
     for (index, id, features) in candidates {
-        encoder.encode_item(features, &mut items).map_err(|source| RecommendError::Candidate {
+        encoder.encode_item(id, features, &mut items).map_err(|source| RecommendError::Candidate {
             index: *index,
             id: id.clone(),
             source,

@@ -20,6 +20,7 @@ pub struct Encoder {
     context: Block,
     session: Block,
     item: Block,
+    item_id: Option<Prepared>,
 }
 
 /// A value that the schema does not accept.
@@ -95,6 +96,7 @@ impl Encoder {
             context: block(Group::Context)?,
             session: block(Group::Session)?,
             item: block(Group::Item)?,
+            item_id: schema.item_id.clone().map(Prepared::of_item_id).transpose()?,
         })
     }
 
@@ -107,7 +109,13 @@ impl Encoder {
     /// D, the width of an `items` row.
     #[must_use]
     pub fn item_width(&self) -> usize {
-        self.item.width
+        self.item.width + self.item_id.as_ref().map_or(0, |id| id.declared.kind.width())
+    }
+
+    /// Whether the id of an item is part of its row.
+    #[must_use]
+    pub const fn reads_item_id(&self) -> bool {
+        self.item_id.is_some()
     }
 
     /// Appends one `state` row, [`Encoder::state_width`] numbers, to `row`.
@@ -129,13 +137,17 @@ impl Encoder {
             .inspect_err(|_| row.truncate(start))
     }
 
-    /// Appends one `items` row, [`Encoder::item_width`] numbers, to `row`.
+    /// Appends one `items` row, [`Encoder::item_width`] numbers, to `row`. `id` does not matter where
+    /// [`Encoder::reads_item_id`] says no.
     ///
     /// # Errors
     /// The first feature that the schema refuses; `row` is then as long as before.
-    pub fn encode_item(&self, item: &Features, row: &mut Vec<f32>) -> Result<(), EncodeError> {
+    pub fn encode_item(&self, id: &str, item: &Features, row: &mut Vec<f32>) -> Result<(), EncodeError> {
         let start = row.len();
-        self.item.encode(item, row).inspect_err(|_| row.truncate(start))
+        self.item
+            .encode(item, row)
+            .and_then(|()| self.item_id.as_ref().map_or(Ok(()), |prepared| prepared.encode_id(id, row)))
+            .inspect_err(|_| row.truncate(start))
     }
 
     /// What each number of a `state` row means, such as `user.age` or `context.device=phone`.
@@ -147,7 +159,7 @@ impl Encoder {
     /// What each number of an `items` row means.
     #[must_use]
     pub fn item_columns(&self) -> Vec<String> {
-        self.item.columns().collect()
+        self.item.columns().chain(self.item_id.iter().flat_map(|id| id.columns(Group::Item))).collect()
     }
 }
 
@@ -200,26 +212,14 @@ impl Block {
     }
 
     fn columns(&self) -> impl Iterator<Item = String> + '_ {
-        self.features.iter().flat_map(|feature| {
-            let name = format!("{}.{}", self.group, feature.declared.name);
-            let width = feature.declared.kind.width();
-            (0..width).map(move |column| match &feature.declared.kind {
-                FeatureKind::Numeric { .. } => name.clone(),
-                FeatureKind::Categorical { vocabulary, .. } => match vocabulary.get(column) {
-                    Some(category) => format!("{name}={category}"),
-                    None => format!("{name}=(unknown)"),
-                },
-                FeatureKind::Hashed { .. } => format!("{name}#{column}"),
-                FeatureKind::Embedding { .. } => format!("{name}[{column}]"),
-            })
-        })
+        self.features.iter().flat_map(|feature| feature.columns(self.group))
     }
 }
 
 impl Prepared {
     fn new(group: Group, declared: &Feature) -> Result<Self, SchemaError> {
         let columns = match &declared.kind {
-            FeatureKind::Categorical { vocabulary, .. } => {
+            FeatureKind::Categorical { vocabulary, .. } | FeatureKind::Index { vocabulary, .. } => {
                 vocabulary.iter().enumerate().map(|(column, category)| (category.clone(), column)).collect()
             }
             _ => HashMap::new(),
@@ -241,6 +241,29 @@ impl Prepared {
         Ok(prepared)
     }
 
+    fn of_item_id(kind: FeatureKind) -> Result<Self, SchemaError> {
+        let name = FeatureSchema::ITEM_ID.to_owned();
+        Self::new(Group::Item, &Feature { name, kind, missing: Missing::Error })
+    }
+
+    fn encode_id(&self, id: &str, row: &mut Vec<f32>) -> Result<(), EncodeError> {
+        let refused = |kind| EncodeError { group: Group::Item, feature: FeatureSchema::ITEM_ID.to_owned(), kind };
+        self.encode_category(id, row).map_err(refused)
+    }
+
+    fn columns(&self, group: Group) -> impl Iterator<Item = String> + '_ {
+        let name = format!("{group}.{}", self.declared.name);
+        (0..self.declared.kind.width()).map(move |column| match &self.declared.kind {
+            FeatureKind::Numeric { .. } | FeatureKind::Index { .. } => name.clone(),
+            FeatureKind::Categorical { vocabulary, .. } => match vocabulary.get(column) {
+                Some(category) => format!("{name}={category}"),
+                None => format!("{name}=(unknown)"),
+            },
+            FeatureKind::Hashed { .. } => format!("{name}#{column}"),
+            FeatureKind::Embedding { .. } => format!("{name}[{column}]"),
+        })
+    }
+
     fn encode(&self, value: &FeatureValue, row: &mut Vec<f32>) -> Result<(), EncodeErrorKind> {
         let kind = &self.declared.kind;
         match (kind, value) {
@@ -248,18 +271,14 @@ impl Prepared {
                 row.push(encode_number(kind, *number)?);
                 Ok(())
             }
-            (FeatureKind::Categorical { .. }, FeatureValue::Text(category)) => self.encode_category(category, row),
-            (FeatureKind::Categorical { .. }, FeatureValue::Number(number)) => {
-                self.encode_category(&category_of(*number)?, row)
-            }
-            (FeatureKind::Hashed { buckets, salt }, FeatureValue::Text(category)) => {
-                one_hot(hash_bucket(category, *buckets, *salt), *buckets as usize, row);
-                Ok(())
-            }
-            (FeatureKind::Hashed { buckets, salt }, FeatureValue::Number(number)) => {
-                one_hot(hash_bucket(&category_of(*number)?, *buckets, *salt), *buckets as usize, row);
-                Ok(())
-            }
+            (
+                FeatureKind::Categorical { .. } | FeatureKind::Hashed { .. } | FeatureKind::Index { .. },
+                FeatureValue::Text(category),
+            ) => self.encode_category(category, row),
+            (
+                FeatureKind::Categorical { .. } | FeatureKind::Hashed { .. } | FeatureKind::Index { .. },
+                FeatureValue::Number(number),
+            ) => self.encode_category(&category_of(*number)?, row),
             (FeatureKind::Embedding { dimensions }, FeatureValue::Vector(vector)) => {
                 if vector.len() != *dimensions as usize {
                     return Err(EncodeErrorKind::WrongLength { given: vector.len(), expected: *dimensions as usize });
@@ -275,8 +294,20 @@ impl Prepared {
     }
 
     fn encode_category(&self, category: &str, row: &mut Vec<f32>) -> Result<(), EncodeErrorKind> {
-        let FeatureKind::Categorical { vocabulary, unknown } = &self.declared.kind else { return Ok(()) };
         let width = self.declared.kind.width();
+        let (vocabulary, unknown) = match &self.declared.kind {
+            FeatureKind::Categorical { vocabulary, unknown } => (vocabulary, unknown),
+            FeatureKind::Hashed { buckets, salt } => {
+                one_hot(hash_bucket(category, *buckets, *salt), width, row);
+                return Ok(());
+            }
+            FeatureKind::Index { vocabulary, spare } => {
+                let behind = || vocabulary.len() + hash_bucket(category, *spare, 0);
+                row.push((self.columns.get(category).copied().unwrap_or_else(behind) + 1) as f32);
+                return Ok(());
+            }
+            FeatureKind::Numeric { .. } | FeatureKind::Embedding { .. } => return Ok(()),
+        };
         match (self.columns.get(category), unknown) {
             (Some(column), _) => one_hot(*column, width, row),
             (None, Unknown::Bucket) => one_hot(vocabulary.len(), width, row),
@@ -342,7 +373,9 @@ fn kind_of(value: &FeatureValue) -> &'static str {
 fn expected_by(kind: &FeatureKind) -> &'static str {
     match kind {
         FeatureKind::Numeric { .. } => "a number",
-        FeatureKind::Categorical { .. } | FeatureKind::Hashed { .. } => "a text or a number",
+        FeatureKind::Categorical { .. } | FeatureKind::Hashed { .. } | FeatureKind::Index { .. } => {
+            "a text or a number"
+        }
         FeatureKind::Embedding { .. } => "an array of numbers",
     }
 }

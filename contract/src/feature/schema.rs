@@ -13,7 +13,7 @@ use super::FeatureValue;
 /// The features that a policy reads, by the group in which a request carries them.
 ///
 /// `state` is the concatenation of the encoded `user`, `context` and `session` features, in that order and each in
-/// the order declared here; `items` rows are the encoded `item` features.
+/// the order declared here; `items` rows are the encoded `item` features, and the item's id where `item_id` declares it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FeatureSchema {
@@ -29,6 +29,10 @@ pub struct FeatureSchema {
     /// What is known of each candidate.
     #[serde(default)]
     pub item: Vec<Feature>,
+    /// How the item's id is encoded, behind the item features: `categorical`, `hashed` or `index`; absent where the
+    /// policy does not read it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub item_id: Option<FeatureKind>,
     /// What to do with a feature that no declaration names.
     #[serde(default)]
     pub extra: Extra,
@@ -78,6 +82,14 @@ pub enum FeatureKind {
         /// Seeds the hash, so that two features do not collide alike.
         #[serde(default)]
         salt: u64,
+    },
+    /// A category out of a list, as its place in the list, counted from 1: one number, for models that look it up in a
+    /// table.
+    Index {
+        /// The categories, in the order of their places.
+        vocabulary: Vec<String>,
+        /// How many places follow for categories that are not in the list; each takes one of them by its hash.
+        spare: u32,
     },
     /// A vector, taken as it is.
     Embedding {
@@ -220,6 +232,18 @@ impl<'de> Deserialize<'de> for Feature {
 }
 
 impl FeatureSchema {
+    /// The name of the item's id in messages and columns.
+    pub const ITEM_ID: &str = "item_id";
+
+    /// The first feature that is read as a place in a list, which only a table makes sense of.
+    #[must_use]
+    pub fn index(&self) -> Option<&str> {
+        let features = self.user.iter().chain(&self.context).chain(&self.session).chain(&self.item);
+        let named = features.map(|feature| (feature.name.as_str(), &feature.kind));
+        let mut named = named.chain(self.item_id.iter().map(|kind| (Self::ITEM_ID, kind)));
+        named.find(|(_, kind)| matches!(kind, FeatureKind::Index { .. })).map(|(name, _)| name)
+    }
+
     /// The declarations of one group, in order.
     #[must_use]
     pub fn group(&self, group: Group) -> &[Feature] {
@@ -252,19 +276,29 @@ impl FeatureSchema {
                 }
             }
         }
-        Ok(())
+        let problem = self.item_id.as_ref().and_then(|kind| match kind {
+            FeatureKind::Numeric { .. } | FeatureKind::Embedding { .. } => {
+                Some("an id is a text: its kind must be `categorical`, `hashed` or `index`".to_owned())
+            }
+            kind => kind.problem(),
+        });
+        problem.map_or(Ok(()), |problem| {
+            Err(SchemaError { group: Group::Item, feature: Self::ITEM_ID.to_owned(), problem })
+        })
     }
 }
 
 impl FeatureKind {
     /// The widest feature that a schema may declare.
     pub const MAX_WIDTH: usize = 65_536;
+    /// The most places of an index: beyond it, a 32-bit float does not hold every one.
+    pub const MAX_PLACES: usize = 1 << 24;
 
     /// How many numbers the encoded feature takes.
     #[must_use]
     pub fn width(&self) -> usize {
         match self {
-            Self::Numeric { .. } => 1,
+            Self::Numeric { .. } | Self::Index { .. } => 1,
             Self::Categorical { vocabulary, unknown } => vocabulary.len() + usize::from(*unknown == Unknown::Bucket),
             Self::Hashed { buckets, .. } => *buckets as usize,
             Self::Embedding { dimensions } => *dimensions as usize,
@@ -281,7 +315,16 @@ impl FeatureKind {
                 let ordered = range.min.is_finite() && range.max.is_finite() && range.min <= range.max;
                 (!ordered).then(|| format!("its range {} to {} must be finite and ascending", range.min, range.max))
             }),
-            Self::Categorical { vocabulary, .. } => {
+            Self::Index { vocabulary, spare }
+                if *spare == 0 || vocabulary.len() + *spare as usize > Self::MAX_PLACES =>
+            {
+                let most = Self::MAX_PLACES;
+                Some(format!(
+                    "it has {} + {spare} places, allowed are up to {most}, `spare` at least 1",
+                    vocabulary.len()
+                ))
+            }
+            Self::Categorical { vocabulary, .. } | Self::Index { vocabulary, .. } => {
                 let mut seen = HashSet::new();
                 vocabulary
                     .iter()

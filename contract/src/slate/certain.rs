@@ -7,6 +7,9 @@ impl DrawnSlate {
     #[must_use]
     pub fn certain(items: Vec<usize>) -> Self {
         let ones = vec![1.0; items.len()];
-        Self { items, propensities: Propensities { cascade: ones.clone(), marginal: ones, draws: None } }
+        Self {
+            items,
+            propensities: Propensities { cascade: ones.clone(), marginal: ones, draws: None, marginal_draws: None },
+        }
     }
 }

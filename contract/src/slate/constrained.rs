@@ -2,7 +2,7 @@
 //!
 //! At each position the candidates that the constraints allow after the prefix are drawn from by the policy's own
 //! exploration: epsilon-greedy takes the best of them with `1 - epsilon`, else any; softmax draws one with weight
-//! `exp(score / temperature)`. What is allowed and how scores are adjusted depend on the prefix alone, so
+//! `exp(score / temperature)`; inverse gap weighting weighs their gaps to the best of them. What is allowed and how scores are adjusted depend on the prefix alone, so
 //! `P(a_1..a_k) = prod_{j<=k} p(a_j | a_1..a_{j-1})` is exact. The marginal at a position is the sum over all
 //! prefixes; where they are too many to enumerate it is the mean of `p(a_k | prefix)` over simulated prefixes, the
 //! shown one among them, so that it is never zero. Under posterior sampling each draw of the posterior fills a slate of
@@ -21,17 +21,8 @@ const ENUMERATED: usize = 5_000;
 const SIMULATED: std::ops::RangeInclusive<usize> = 100..=1_000;
 const LOOKED_AT: usize = 2_000_000;
 
-/// A slate drawn under constraints.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ConstrainedSlate {
-    /// The slate; shorter than asked for where the constraints leave no candidate for a position.
-    pub slate: DrawnSlate,
-    /// How many simulated prefixes the marginal propensities are estimated from; `None` where they are as exact as the
-    /// others.
-    pub marginal_draws: Option<u32>,
-}
-
-/// Draws a slate of at most `size` under `constraints`, and computes its propensities.
+/// Draws a slate of at most `size` under `constraints`, and computes its propensities. It is shorter than asked for where
+/// the constraints leave no candidate for a position.
 ///
 /// # Errors
 /// A size of zero or above the number of candidates.
@@ -41,7 +32,7 @@ pub fn draw_constrained(
     size: usize,
     constraints: &Constraints,
     seed: DecisionSeed,
-) -> Result<ConstrainedSlate, DrawError> {
+) -> Result<DrawnSlate, DrawError> {
     let candidates = scores.candidates();
     if size == 0 || size > candidates {
         return Err(DrawError::Size { size, candidates });
@@ -51,7 +42,8 @@ pub fn draw_constrained(
         Exploration::Greedy | Exploration::PosteriorSampling { .. } => best(scores.first(), constraints, size),
         _ => chooser.simulate(size, &mut seed.slate_generator()),
     };
-    constrained_propensities(exploration, scores, &items, size, constraints, seed)
+    let propensities = constrained_propensities(exploration, scores, &items, size, constraints, seed)?;
+    Ok(DrawnSlate { items, propensities })
 }
 
 /// The propensities of `items` (candidate indices by position) under `constraints`, for a slate of at most `size`.
@@ -65,20 +57,14 @@ pub fn constrained_propensities(
     size: usize,
     constraints: &Constraints,
     seed: DecisionSeed,
-) -> Result<ConstrainedSlate, DrawError> {
+) -> Result<Propensities, DrawError> {
     check_slate(items, scores.candidates())?;
-    let mut marginal_draws = None;
-    let propensities = if let Exploration::PosteriorSampling { draws } = *exploration {
+    Ok(if let Exploration::PosteriorSampling { draws } = *exploration {
         let drawn: Vec<Vec<usize>> = scores.further().map(|row| best(row, constraints, size)).collect();
         super::posterior::of_slates(drawn.iter().map(Vec::as_slice), items, draws)
     } else {
-        let chooser = Chooser { exploration, scores: scores.first(), constraints };
-        let cascade = chooser.cascade(items);
-        let (marginal, draws) = chooser.marginals(items, seed);
-        marginal_draws = draws;
-        Propensities { cascade, marginal, draws: None }
-    };
-    Ok(ConstrainedSlate { slate: DrawnSlate { items: items.to_vec(), propensities }, marginal_draws })
+        Chooser { exploration, scores: scores.first(), constraints }.propensities(items, seed)
+    })
 }
 
 /// The slate of the highest adjusted scores, position by position.
@@ -118,6 +104,12 @@ impl Chooser<'_> {
                 feasible.into_iter().zip(weights.into_iter().map(|weight| weight / total)).collect()
             }
             Exploration::EpsilonGreedy { epsilon } => self.greedy(prefix, feasible, epsilon),
+            Exploration::InverseGapWeighting { gamma } => {
+                let values: Vec<f64> =
+                    feasible.iter().map(|&c| prefix.adjusted(c, f64::from(self.scores[c]))).collect();
+                let chances = super::inverse_gap::chances(&values, gamma);
+                feasible.into_iter().zip(chances).collect()
+            }
             Exploration::Greedy | Exploration::PosteriorSampling { .. } => self.greedy(prefix, feasible, 0.0),
         }
     }
@@ -127,6 +119,12 @@ impl Chooser<'_> {
         let any = epsilon / feasible.len() as f64;
         let probability = |candidate| if Some(candidate) == best { 1.0 - epsilon + any } else { any };
         feasible.into_iter().map(|candidate| (candidate, probability(candidate))).collect()
+    }
+
+    fn propensities(&self, items: &[usize], seed: DecisionSeed) -> Propensities {
+        let cascade = self.cascade(items);
+        let (marginal, marginal_draws) = self.marginals(items, seed);
+        Propensities { cascade, marginal, draws: None, marginal_draws }
     }
 
     fn simulate(&self, size: usize, generator: &mut ChaCha8Rng) -> Vec<usize> {

@@ -4,7 +4,7 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use thiserror::Error;
 
-use super::{DecisionSeed, Exploration, Propensities, propensities};
+use super::{DecisionSeed, Exploration, Propensities, inverse_gap, propensities};
 
 /// The model's scores for one decision: `[rows, candidates]`, one row except under posterior sampling, where row 0 is
 /// acted upon and the others serve to estimate propensities.
@@ -112,7 +112,7 @@ pub fn draw(
     seed: DecisionSeed,
 ) -> Result<DrawnSlate, DrawError> {
     let items = draw_items(exploration, scores, size, seed)?;
-    let propensities = propensities(exploration, scores, &items)?;
+    let propensities = propensities(exploration, scores, &items, seed)?;
     Ok(DrawnSlate { items, propensities })
 }
 
@@ -132,6 +132,7 @@ pub fn draw_items(
     }
     let mut generator = seed.slate_generator();
     Ok(match exploration {
+        Exploration::InverseGapWeighting { gamma } => inverse_gap::draw(scores.first(), size, *gamma, &mut generator),
         Exploration::Greedy | Exploration::PosteriorSampling { .. } => top(scores.first(), size),
         Exploration::EpsilonGreedy { epsilon } => draw_epsilon_greedy(scores.first(), size, *epsilon, &mut generator),
         Exploration::Softmax { temperature } => draw_plackett_luce(scores.first(), size, *temperature, &mut generator),

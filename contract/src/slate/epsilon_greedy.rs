@@ -18,7 +18,7 @@ pub(super) fn propensities(scores: &[f32], slate: &[usize], epsilon: f64) -> Pro
         .enumerate()
         .map(|(position, &rank)| marginal(rank, position, scores.len(), epsilon))
         .collect();
-    Propensities { cascade: cascade(&slate_ranks, scores.len(), epsilon), marginal, draws: None }
+    Propensities { cascade: cascade(&slate_ranks, scores.len(), epsilon), marginal, draws: None, marginal_draws: None }
 }
 
 fn cascade(slate_ranks: &[usize], candidates: usize, epsilon: f64) -> Vec<f64> {

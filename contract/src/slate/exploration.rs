@@ -23,6 +23,12 @@ pub enum Exploration {
         /// Above zero.
         temperature: f64,
     },
+    /// At each position, candidate i of the m that are left with probability `1 / (m + gamma (score_best - score_i))`, and
+    /// the best of them with what remains (SquareCB, Foster & Rakhlin 2020, arXiv:2002.04926).
+    InverseGapWeighting {
+        /// At least 0: 0 is uniform, and the greater the nearer to greedy; in units of one over the scores'.
+        gamma: f64,
+    },
     /// The highest scores under one draw of the model's posterior, through its `noise` input.
     ///
     /// There is no closed form: propensities are estimated from `draws` further draws.
@@ -41,6 +47,9 @@ pub enum ExplorationError {
     /// `temperature` not above zero.
     #[error("exploration: `temperature` is {0}, it must be finite and above 0")]
     Temperature(f64),
+    /// `gamma` below zero.
+    #[error("exploration: `gamma` is {0}, it must be finite and at least 0")]
+    Gamma(f64),
     /// `draws` outside 1 to [`Exploration::MAX_DRAWS`].
     #[error("exploration: `draws` is {0}, allowed are 1 to {max}", max = Exploration::MAX_DRAWS)]
     Draws(u32),
@@ -61,6 +70,9 @@ impl Exploration {
             }
             Self::Softmax { temperature } if !(temperature.is_finite() && temperature > 0.0) => {
                 Err(ExplorationError::Temperature(temperature))
+            }
+            Self::InverseGapWeighting { gamma } if !(gamma.is_finite() && gamma >= 0.0) => {
+                Err(ExplorationError::Gamma(gamma))
             }
             Self::PosteriorSampling { draws } if draws == 0 || draws > Self::MAX_DRAWS => {
                 Err(ExplorationError::Draws(draws))
@@ -85,6 +97,7 @@ impl Exploration {
             Self::Greedy => "greedy",
             Self::EpsilonGreedy { .. } => "epsilon_greedy",
             Self::Softmax { .. } => "softmax",
+            Self::InverseGapWeighting { .. } => "inverse_gap_weighting",
             Self::PosteriorSampling { .. } => "posterior_sampling",
         }
     }

@@ -9,6 +9,7 @@ mod constraints;
 mod draw;
 mod epsilon_greedy;
 mod exploration;
+mod inverse_gap;
 mod objective;
 mod plackett_luce;
 mod posterior;
@@ -16,7 +17,7 @@ mod propensity;
 mod seed;
 mod target;
 
-pub use constrained::{ConstrainedSlate, constrained_propensities, draw_constrained};
+pub use constrained::{constrained_propensities, draw_constrained};
 pub use constraints::{AtMost, ConstraintError, Constraints, Diversity, Required};
 pub use draw::{DrawError, DrawnSlate, Scores, draw, draw_items};
 pub use exploration::{Exploration, ExplorationError};

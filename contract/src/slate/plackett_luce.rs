@@ -38,7 +38,12 @@ pub fn plackett_luce(logits: &[f64], slate: &[usize]) -> Result<Propensities, Dr
 }
 
 fn of_logits(logits: &[f64], slate: &[usize]) -> Propensities {
-    Propensities { cascade: cascade(logits, slate), marginal: marginals(logits, slate), draws: None }
+    Propensities {
+        cascade: cascade(logits, slate),
+        marginal: marginals(logits, slate),
+        draws: None,
+        marginal_draws: None,
+    }
 }
 
 fn cascade(logits: &[f64], slate: &[usize]) -> Vec<f64> {

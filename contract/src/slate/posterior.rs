@@ -27,5 +27,5 @@ pub(super) fn of_slates<'a>(drawn: impl Iterator<Item = &'a [usize]>, slate: &[u
     }
     let share =
         |counts: Vec<u32>| counts.into_iter().map(|count| f64::from(count + 1) / f64::from(draws + 1)).collect();
-    Propensities { cascade: share(same_prefix), marginal: share(same_item), draws: Some(draws) }
+    Propensities { cascade: share(same_prefix), marginal: share(same_item), draws: Some(draws), marginal_draws: None }
 }

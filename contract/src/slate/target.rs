@@ -14,8 +14,9 @@ use super::{
 /// The probabilities with which a policy would show `slate` (indices into the candidates, by position) under the
 /// constraints that the slate was asked for with; `size` is the size asked for.
 ///
-/// Exact for greedy, epsilon-greedy and softmax, but for marginals under constraints with too many prefixes, which are
-/// simulated from `seed`; for posterior sampling estimated from all rows of `scores`. `draws` says so in both cases.
+/// Exact for greedy, epsilon-greedy, softmax and inverse gap weighting, but for marginals with too many prefixes (under
+/// constraints, or with inverse gap weighting), which are simulated from `seed`, as `marginal_draws` says; for posterior
+/// sampling estimated from all rows of `scores`, as `draws` says.
 ///
 /// # Errors
 /// A slate that is empty or too long, or names a candidate twice or one that does not exist.
@@ -29,11 +30,9 @@ pub fn target_propensities(
 ) -> Result<Propensities, DrawError> {
     let Exploration::PosteriorSampling { draws } = *exploration else {
         if constraints.is_empty() {
-            return propensities(exploration, scores, slate);
+            return propensities(exploration, scores, slate, seed);
         }
-        let found = constrained_propensities(exploration, scores, slate, size, constraints, seed)?;
-        let draws = found.marginal_draws;
-        return Ok(Propensities { draws, ..found.slate.propensities });
+        return constrained_propensities(exploration, scores, slate, size, constraints, seed);
     };
     check_slate(slate, scores.candidates())?;
     let (mut cascade, mut marginal) = (vec![0_u32; slate.len()], vec![0_u32; slate.len()]);
@@ -46,7 +45,7 @@ pub fn target_propensities(
         }
     }
     let share = |counts: Vec<u32>| counts.into_iter().map(|count| f64::from(count) / f64::from(draws + 1)).collect();
-    Ok(Propensities { cascade: share(cascade), marginal: share(marginal), draws: Some(draws) })
+    Ok(Propensities { cascade: share(cascade), marginal: share(marginal), draws: Some(draws), marginal_draws: None })
 }
 
 /// The probability of each candidate to come next, after those `taken` (indices, by position): a distribution over all

@@ -13,7 +13,7 @@ use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use slated_contract::reward::RewardDefinition;
 use slated_contract::slate::Exploration;
-use slated_trainer::bandit::Interaction;
+use slated_trainer::bandit::{Interaction, LinearThompsonSettings};
 use slated_trainer::dataset::DatasetSettings;
 use slated_trainer::train::{AlgorithmSettings, TrainSettings};
 
@@ -135,7 +135,11 @@ fn settings(journal: &Path, seed: u64) -> TrainSettings {
             after: None,
             memory_limit_mib: 512,
         },
-        algorithm: AlgorithmSettings::LinearThompson { scale: 0.07, lambda: 1.0, interaction: Interaction::Additive },
+        algorithm: AlgorithmSettings::LinearThompson(LinearThompsonSettings {
+            scale: 0.07,
+            lambda: 1.0,
+            interaction: Interaction::Additive,
+        }),
         seed,
         features: None,
         session: slated_contract::session::SessionSettings::default(),

@@ -30,6 +30,7 @@ use crate::settings::Flag;
 Examples:
   slated train --policy open-bandit
   slated train --policy open-bandit --algorithm linucb --interaction additive --seed 7
+  slated train --policy open-bandit --algorithm bernoulli_thompson
   slated train --policy open-bandit --continue
   slated train --settings train.toml
   slated train --policy lts --environment lts-tutorial --algorithm dqn --run runs/lts
@@ -86,8 +87,14 @@ pub struct TrainArgs {
 #[derive(Debug, Clone, Copy, ValueEnum)]
 #[value(rename_all = "snake_case")]
 enum AlgorithmName {
+    EpsilonGreedy,
+    Ucb1,
+    BernoulliThompson,
     Linucb,
     LinearThompson,
+    SquareCb,
+    NeuralLinear,
+    BootstrapEnsemble,
     Dqn,
     SlateQ,
 }

@@ -51,6 +51,14 @@ impl FeatureMap {
         }
     }
 
+    /// `phi(s, x)' weights`.
+    #[must_use]
+    pub fn dot(&self, state: &[f32], item: &[f32], weights: &[f64]) -> f64 {
+        let mut phi = Vec::with_capacity(self.width());
+        self.extend(state, item, &mut phi);
+        phi.iter().zip(weights).map(|(phi, weight)| phi * weight).sum()
+    }
+
     /// Adds the same map to a graph: `state` \[batch, S\] and `items` \[batch, candidates, D\] become
     /// \[batch, candidates, d\].
     ///

@@ -5,9 +5,12 @@
 //! `A^-1` (Bishop 2006, section 3.3).
 
 use faer::linalg::matmul::triangular::{BlockStructure, matmul as triangular_matmul};
+use faer::linalg::solvers::{Llt, Solve};
 use faer::linalg::triangular_solve::solve_lower_triangular_in_place;
 use faer::{Accum, Mat, MatRef, Par, Side};
 use thiserror::Error;
+
+use crate::learner::{Checkpoint, CheckpointError};
 
 /// Examples that are gathered before they enter A as one product.
 const BLOCK: usize = 256;
@@ -115,12 +118,59 @@ impl LinearStatistics {
     #[must_use]
     pub fn parts(&mut self) -> (Vec<f64>, &[f64]) {
         self.flush();
+        (self.gram(), &self.moment)
+    }
+
+    fn gram(&self) -> Vec<f64> {
         let width = self.width();
-        let gram = (0..width * width).map(|at| {
-            let (row, column) = (at / width, at % width);
-            if row >= column { self.gram[(row, column)] } else { 0.0 }
-        });
-        (gram.collect(), &self.moment)
+        let entry = |at| if at / width >= at % width { self.gram[(at / width, at % width)] } else { 0.0 };
+        (0..width * width).map(entry).collect()
+    }
+
+    /// Saves everything, the examples of an unfinished block as they are: going on from there adds in the same order as
+    /// if nothing had been saved, and so gives the same bits.
+    pub fn save(&self, checkpoint: &mut Checkpoint) {
+        checkpoint.doubles("gram", &self.gram());
+        checkpoint.doubles("moment", &self.moment);
+        checkpoint.doubles("block", &self.block);
+        checkpoint.doubles("rewards", &self.rewards);
+        checkpoint.count("examples", self.examples);
+    }
+
+    /// Statistics of `width` features as [`LinearStatistics::save`] left them.
+    ///
+    /// # Errors
+    /// They are of another width, or damaged.
+    pub fn restored(checkpoint: &Checkpoint, width: usize) -> Result<Self, CheckpointError> {
+        let gram = checkpoint.read_doubles("gram", width * width)?;
+        let moment = checkpoint.read_doubles("moment", width)?.to_vec();
+        let mut statistics = Self::from_parts(gram, moment, checkpoint.read_count("examples")?);
+        statistics.rewards = checkpoint.get_doubles("rewards")?.to_vec();
+        statistics.block = checkpoint.read_doubles("block", width * statistics.rewards.len())?.to_vec();
+        Ok(statistics)
+    }
+
+    /// L with `L L' = A` under `lambda`.
+    fn factor(&mut self, lambda: f64) -> Result<Llt<f64>, LinearError> {
+        if !(lambda.is_finite() && lambda > 0.0) {
+            return Err(LinearError::Lambda(lambda));
+        }
+        self.flush();
+        let mut precision = self.gram.clone();
+        (0..self.width()).for_each(|at| precision[(at, at)] += lambda);
+        precision.llt(Side::Lower).map_err(|_| LinearError::NotDefinite)
+    }
+
+    /// `A^-1 (b + lambda prior)`: the ridge regression that shrinks towards `prior` (d numbers) instead of zero.
+    ///
+    /// # Errors
+    /// A `lambda` that is not above zero, or statistics beyond the range of numbers.
+    pub fn solve(&mut self, lambda: f64, prior: &[f64]) -> Result<Vec<f64>, LinearError> {
+        let factor = self.factor(lambda)?;
+        let width = self.width();
+        let mut theta = Mat::from_fn(width, 1, |row, _| self.moment[row] + lambda * prior[row]);
+        factor.solve_in_place(theta.as_mut());
+        finite((0..width).map(|row| theta[(row, 0)]).collect())
     }
 
     /// The posterior under `lambda`.
@@ -128,27 +178,21 @@ impl LinearStatistics {
     /// # Errors
     /// A `lambda` that is not above zero, or statistics beyond the range of numbers.
     pub fn posterior(&mut self, lambda: f64) -> Result<LinearPosterior, LinearError> {
-        if !(lambda.is_finite() && lambda > 0.0) {
-            return Err(LinearError::Lambda(lambda));
-        }
-        self.flush();
+        let factor = self.factor(lambda)?;
         let width = self.width();
-        let mut precision = self.gram.clone();
-        (0..width).for_each(|at| precision[(at, at)] += lambda);
-        let factor = precision.llt(Side::Lower).map_err(|_| LinearError::NotDefinite)?;
         // A = L L', so A^-1 = (L^-1)' L^-1 and W = (L^-1)' has W W' = A^-1.
         let mut inverse = Mat::<f64>::identity(width, width);
         solve_lower_triangular_in_place(factor.L(), inverse.as_mut(), Par::Seq);
         let root = inverse.transpose().to_owned();
         let moment = Mat::from_fn(width, 1, |row, _| self.moment[row]);
         let mean = &root * (inverse * moment);
-        let theta: Vec<f64> = (0..width).map(|row| mean[(row, 0)]).collect();
-        if theta.iter().all(|weight| weight.is_finite()) {
-            Ok(LinearPosterior { theta, root })
-        } else {
-            Err(LinearError::NotDefinite)
-        }
+        let theta = finite((0..width).map(|row| mean[(row, 0)]).collect())?;
+        Ok(LinearPosterior { theta, root })
     }
+}
+
+fn finite(theta: Vec<f64>) -> Result<Vec<f64>, LinearError> {
+    if theta.iter().all(|weight| weight.is_finite()) { Ok(theta) } else { Err(LinearError::NotDefinite) }
 }
 
 /// Normal posterior of the weights.
@@ -247,13 +291,14 @@ mod tests {
         fill(&mut whole, 0..1000, &weights);
         let mut first = LinearStatistics::new(3);
         fill(&mut first, 0..613, &weights);
-        let (gram, moment) = first.parts();
-        let mut second = LinearStatistics::from_parts(&gram, moment.to_vec(), 613);
+        let mut saved = Checkpoint::default();
+        first.save(&mut saved);
+        first.flush();
+        let mut second = LinearStatistics::restored(&saved, 3).unwrap();
         fill(&mut second, 613..1000, &weights);
-        let (whole, second) = (whole.posterior(1.0).unwrap(), second.posterior(1.0).unwrap());
-        for (a, b) in whole.theta.iter().zip(&second.theta) {
-            assert!((a - b).abs() < 1e-9);
-        }
+        assert_eq!((whole.examples(), second.examples()), (1000, 1000));
+        assert_eq!(whole.posterior(1.0).unwrap().theta, second.posterior(1.0).unwrap().theta, "to the bit");
+        assert!(LinearStatistics::restored(&saved, 4).unwrap_err().to_string().contains("`gram` has 9 numbers"));
     }
 
     #[test]
@@ -266,6 +311,9 @@ mod tests {
         assert!((posterior.variance(&[1.0, 0.0]) - 6.0 / 11.0).abs() < 1e-12);
         assert!((posterior.variance(&[1.0, 3.0]) - (6.0 - 6.0 + 18.0) / 11.0).abs() < 1e-12);
         assert!((posterior.theta[0] - 5.0 / 11.0).abs() < 1e-12);
+        // A (theta - t) = b - sum phi phi' t: with t the prior, (b + t) = (1, 1) + (3, -1) = (4, 0).
+        let shrunk = statistics.solve(1.0, &[3.0, -1.0]).unwrap();
+        assert!((shrunk[0] - 24.0 / 11.0).abs() < 1e-12 && (shrunk[1] + 4.0 / 11.0).abs() < 1e-12, "{shrunk:?}");
     }
 
     #[test]

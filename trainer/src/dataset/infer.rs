@@ -69,6 +69,7 @@ impl SchemaInference {
             context: declare(&self.context),
             session: Vec::new(),
             item: declare(&self.item),
+            item_id: None,
             extra: Extra::Ignore,
         }
     }

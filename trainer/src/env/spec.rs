@@ -60,7 +60,7 @@ impl EnvironmentSpec {
 
 /// A schema of features that are always there.
 pub(super) fn schema(user: Vec<Feature>, session: Vec<Feature>, item: Vec<Feature>) -> FeatureSchema {
-    FeatureSchema { user, context: Vec::new(), session, item, extra: Extra::Ignore }
+    FeatureSchema { user, context: Vec::new(), session, item, item_id: None, extra: Extra::Ignore }
 }
 
 /// A number of any size.

@@ -10,6 +10,8 @@ use thiserror::Error;
 pub struct Checkpoint {
     floats: BTreeMap<String, Vec<f32>>,
     counts: BTreeMap<String, Vec<u64>>,
+    doubles: BTreeMap<String, Vec<f64>>,
+    texts: BTreeMap<String, Vec<u8>>,
 }
 
 /// A checkpoint that cannot be read, or that is of another run.
@@ -31,6 +33,9 @@ pub enum CheckpointError {
         /// The length that the settings give.
         expected: usize,
     },
+    /// A number is NaN or infinite.
+    #[error("the checkpoint's `{0}` holds a number that is not finite")]
+    NotFinite(String),
     /// It was made by a run of other settings.
     #[error("the checkpoint is of a run with other settings; remove it to start again")]
     Settings,
@@ -45,6 +50,16 @@ impl Checkpoint {
     /// Adds counts or indices.
     pub fn counts(&mut self, name: impl Into<String>, values: Vec<u64>) {
         self.counts.insert(name.into(), values);
+    }
+
+    /// Adds numbers of double precision.
+    pub fn doubles(&mut self, name: impl Into<String>, values: &[f64]) {
+        self.doubles.insert(name.into(), values.to_vec());
+    }
+
+    /// Adds a text.
+    pub fn text(&mut self, name: impl Into<String>, text: impl Into<String>) {
+        self.texts.insert(name.into(), text.into().into_bytes());
     }
 
     /// Adds one count.
@@ -66,6 +81,38 @@ impl Checkpoint {
     /// There are none.
     pub fn get_counts(&self, name: &str) -> Result<&[u64], CheckpointError> {
         self.counts.get(name).map(Vec::as_slice).ok_or_else(|| CheckpointError::Absent(name.to_owned()))
+    }
+
+    /// The numbers of double precision of this name.
+    ///
+    /// # Errors
+    /// There are none.
+    pub fn get_doubles(&self, name: &str) -> Result<&[f64], CheckpointError> {
+        self.doubles.get(name).map(Vec::as_slice).ok_or_else(|| CheckpointError::Absent(name.to_owned()))
+    }
+
+    /// The text of this name.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn get_text(&self, name: &str) -> Result<&str, CheckpointError> {
+        let bytes = self.texts.get(name).ok_or_else(|| CheckpointError::Absent(name.to_owned()))?;
+        std::str::from_utf8(bytes).map_err(|_| CheckpointError::Absent(name.to_owned()))
+    }
+
+    /// Reads numbers of double precision, of which there must be `expected`, all finite.
+    ///
+    /// # Errors
+    /// They are absent, or of another number, or one of them is not finite.
+    pub fn read_doubles(&self, name: &str, expected: usize) -> Result<&[f64], CheckpointError> {
+        let values = self.get_doubles(name)?;
+        if values.len() != expected {
+            return Err(CheckpointError::Length { name: name.to_owned(), found: values.len(), expected });
+        }
+        if values.iter().any(|value| !value.is_finite()) {
+            return Err(CheckpointError::NotFinite(name.to_owned()));
+        }
+        Ok(values)
     }
 
     /// Reads numbers into a slice of the same length.
@@ -98,6 +145,8 @@ impl Checkpoint {
         let inside = |key: &String| format!("{name}/{key}");
         self.floats.extend(other.floats.iter().map(|(key, values)| (inside(key), values.clone())));
         self.counts.extend(other.counts.iter().map(|(key, values)| (inside(key), values.clone())));
+        self.doubles.extend(other.doubles.iter().map(|(key, values)| (inside(key), values.clone())));
+        self.texts.extend(other.texts.iter().map(|(key, values)| (inside(key), values.clone())));
     }
 
     /// What was nested under `name`.
@@ -107,7 +156,12 @@ impl Checkpoint {
             let key = |key: &str| key.strip_prefix(name)?.strip_prefix('/').map(str::to_owned);
             arrays.iter().filter_map(|(own, values)| Some((key(own)?, values.clone()))).collect()
         }
-        Self { floats: inside(name, &self.floats), counts: inside(name, &self.counts) }
+        Self {
+            floats: inside(name, &self.floats),
+            counts: inside(name, &self.counts),
+            doubles: inside(name, &self.doubles),
+            texts: inside(name, &self.texts),
+        }
     }
 
     /// The file's bytes; the same state gives the same bytes.
@@ -123,7 +177,12 @@ impl Checkpoint {
             let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
             (name, Dtype::U64, values.len(), bytes)
         });
-        let arrays: Vec<_> = floats.chain(counts).collect();
+        let doubles = self.doubles.iter().map(|(name, values)| {
+            let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+            (name, Dtype::F64, values.len(), bytes)
+        });
+        let texts = self.texts.iter().map(|(name, bytes)| (name, Dtype::U8, bytes.len(), bytes.clone()));
+        let arrays: Vec<_> = floats.chain(counts).chain(doubles).chain(texts).collect();
         let views = arrays
             .iter()
             .map(|(name, kind, length, bytes)| Ok((name.as_str(), TensorView::new(*kind, vec![*length], bytes)?)))
@@ -147,6 +206,13 @@ impl Checkpoint {
                     let number = |bytes: &[u8]| bytes.try_into().map_or(0, u64::from_le_bytes);
                     checkpoint.counts.insert(name.to_owned(), view.data().chunks_exact(8).map(number).collect());
                 }
+                Dtype::F64 => {
+                    let number = |bytes: &[u8]| bytes.try_into().map_or(f64::NAN, f64::from_le_bytes);
+                    checkpoint.doubles.insert(name.to_owned(), view.data().chunks_exact(8).map(number).collect());
+                }
+                Dtype::U8 => {
+                    checkpoint.texts.insert(name.to_owned(), view.data().to_vec());
+                }
                 _ => return Err(CheckpointError::Absent(name.to_owned())),
             }
         }
@@ -163,6 +229,12 @@ mod tests {
         let mut checkpoint = Checkpoint::default();
         checkpoint.floats("weights", &[1.5, -2.0]);
         checkpoint.count("steps", u64::MAX);
+        checkpoint.doubles("sums", &[0.1, f64::NAN]);
+        checkpoint.text("notes", "são");
+        let mut nest = Checkpoint::default();
+        nest.nest("inner", &checkpoint);
+        assert!(nest.nested("inner").read_doubles("sums", 2).unwrap_err().to_string().contains("not finite"));
+        checkpoint.doubles("sums", &[0.1, -7.0]);
         let read = Checkpoint::decode(&checkpoint.encode().unwrap()).unwrap();
         assert_eq!(read, checkpoint);
         let mut short = [0.0; 1];

@@ -14,34 +14,7 @@ impl CandidateNetwork {
     /// A signature that lacks an input.
     pub fn graph(&self, graph: &mut GraphBuilder, name: &str, parameters: &[f32]) -> Result<Value, OnnxError> {
         let mut writer = Writer { graph, name, parameters };
-        let state = writer.graph.input(STATE)?;
-        let context = match &self.gru {
-            None => state,
-            Some(gru) => {
-                let hidden = writer.gru(gru)?;
-                writer.graph.node_with("Concat", &[&state, &hidden], "axis", 1)
-            }
-        };
-        let first = &self.scorer.layers[0];
-        let state_weight =
-            writer.constant("state.weight", &[self.context, first.output], &parameters[self.state_weight.clone()])?;
-        let part = writer.graph.node("MatMul", &[&context, &state_weight]);
-        let part = writer.bias(first, "scorer.0", &part)?;
-        let middle = writer.integers("middle_axis", &[1]);
-        let part = writer.graph.node("Unsqueeze", &[&part, &middle]);
-        let mut rows = part;
-        if first.input > 0 {
-            let items = writer.graph.input(ITEMS)?;
-            let weight = writer.weight(first, "scorer.0")?;
-            let own = writer.graph.node("MatMul", &[&items, &weight]);
-            rows = writer.graph.node("Add", &[&own, &rows]);
-        }
-        if first.relu {
-            rows = writer.graph.node("Relu", &[&rows]);
-        }
-        for (index, layer) in self.scorer.layers.iter().enumerate().skip(1) {
-            rows = writer.dense(layer, &format!("scorer.{index}"), &rows)?;
-        }
+        let (context, middle, rows) = self.scorer_graph(&mut writer, self.scorer.layers.len())?;
         let Some(value) = &self.value else { return Ok(rows) };
         let mut stream = context;
         for (index, layer) in value.layers.iter().enumerate() {
@@ -58,6 +31,49 @@ impl CandidateNetwork {
         let mean = writer.graph.node("Div", &[&sum, &count]);
         let shift = writer.graph.node("Sub", &[&stream, &mean]);
         Ok(writer.graph.node("Add", &[&rows, &shift]))
+    }
+
+    /// Adds the network up to its last hidden layer, \[batch, candidates, width\], without a value stream.
+    ///
+    /// # Errors
+    /// As for [`CandidateNetwork::graph`].
+    pub fn features_graph(&self, graph: &mut GraphBuilder, name: &str, parameters: &[f32]) -> Result<Value, OnnxError> {
+        let mut writer = Writer { graph, name, parameters };
+        let (.., rows) = self.scorer_graph(&mut writer, self.scorer.layers.len().saturating_sub(1))?;
+        Ok(rows)
+    }
+
+    /// The first `layers` layers of the scorer: the state with its history, the axis of candidates, and their rows.
+    fn scorer_graph(&self, writer: &mut Writer, layers: usize) -> Result<(Value, Value, Value), OnnxError> {
+        let state = writer.graph.input(STATE)?;
+        let context = match &self.gru {
+            None => state,
+            Some(gru) => {
+                let hidden = writer.gru(gru)?;
+                writer.graph.node_with("Concat", &[&state, &hidden], "axis", 1)
+            }
+        };
+        let first = &self.scorer.layers[0];
+        let values = &writer.parameters[self.state_weight.clone()];
+        let state_weight = writer.constant("state.weight", &[self.context, first.output], values)?;
+        let part = writer.graph.node("MatMul", &[&context, &state_weight]);
+        let part = writer.bias(first, "scorer.0", &part)?;
+        let middle = writer.integers("middle_axis", &[1]);
+        let part = writer.graph.node("Unsqueeze", &[&part, &middle]);
+        let mut rows = part;
+        if first.input > 0 {
+            let items = writer.graph.input(ITEMS)?;
+            let weight = writer.weight(first, "scorer.0")?;
+            let own = writer.graph.node("MatMul", &[&items, &weight]);
+            rows = writer.graph.node("Add", &[&own, &rows]);
+        }
+        if first.relu {
+            rows = writer.graph.node("Relu", &[&rows]);
+        }
+        for (index, layer) in self.scorer.layers.iter().enumerate().take(layers).skip(1) {
+            rows = writer.dense(layer, &format!("scorer.{index}"), &rows)?;
+        }
+        Ok((context, middle, rows))
     }
 }
 

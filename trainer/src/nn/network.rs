@@ -117,6 +117,12 @@ impl Trace {
     pub fn outputs(&self) -> &[f32] {
         self.layers.last().map_or(&[], Vec::as_slice)
     }
+
+    /// The output of the last hidden layer, `[R, width]`; empty where there is none.
+    #[must_use]
+    pub fn features(&self) -> &[f32] {
+        self.layers.iter().rev().nth(1).map_or(&[], Vec::as_slice)
+    }
 }
 
 impl NetworkSettings {

@@ -171,7 +171,8 @@ impl Lane {
         let session = self.session.features(self.now);
         self.encoder.encode_state(&environment.user(), &Features::new(), &session, state).map_err(refused)?;
         for candidate in 0..*candidates {
-            self.encoder.encode_item(&environment.item(candidate), items).map_err(refused)?;
+            let id = if self.encoder.reads_item_id() { environment.item_id(candidate) } else { String::new() };
+            self.encoder.encode_item(&id, &environment.item(candidate), items).map_err(refused)?;
         }
         history.extend(self.session.history().flatten());
         Ok(())

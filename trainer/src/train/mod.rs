@@ -1,7 +1,10 @@
 //! Training: from settings and a journal to everything a policy bundle holds.
 
+mod error;
+mod learning;
 mod run;
 mod settings;
 
-pub use run::{Outcome, Start, TrainError, Trained, train};
+pub use error::TrainError;
+pub use run::{Outcome, Start, Trained, train};
 pub use settings::{AlgorithmSettings, TrainSettings};

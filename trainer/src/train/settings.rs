@@ -6,7 +6,10 @@ use slated_contract::policy::SlateLimits;
 use slated_contract::session::SessionSettings;
 use slated_contract::slate::Exploration;
 
-use crate::bandit::Interaction;
+use crate::bandit::{
+    BanditSettings, BernoulliThompsonSettings, BootstrapEnsembleSettings, EpsilonGreedySettings, LinUcbSettings,
+    LinearThompsonSettings, NeuralLinearSettings, SquareCbSettings, Ucb1Settings,
+};
 use crate::dataset::DatasetSettings;
 
 /// A training run. The same settings over the same journal give the same bytes.
@@ -38,46 +41,34 @@ pub struct TrainSettings {
 }
 
 /// What learns.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "name", rename_all = "snake_case", deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "name", rename_all = "snake_case")]
 pub enum AlgorithmSettings {
+    /// The mean reward of each item.
+    EpsilonGreedy(EpsilonGreedySettings),
+    /// The upper confidence bound of each item.
+    Ucb1(Ucb1Settings),
+    /// See [`crate::bandit::BernoulliThompson`].
+    BernoulliThompson(BernoulliThompsonSettings),
     /// See [`crate::bandit::LinUcb`].
-    Linucb {
-        /// Width of the bound, in standard deviations.
-        #[serde(default = "one")]
-        alpha: f64,
-        /// Prior precision of the weights.
-        #[serde(default = "one")]
-        lambda: f64,
-        /// How state and item interact.
-        #[serde(default)]
-        interaction: Interaction,
-    },
+    Linucb(LinUcbSettings),
     /// See [`crate::bandit::LinearThompson`].
-    LinearThompson {
-        /// Scale of the posterior draws.
-        #[serde(default = "one")]
-        scale: f64,
-        /// Prior precision of the weights.
-        #[serde(default = "one")]
-        lambda: f64,
-        /// How state and item interact.
-        #[serde(default)]
-        interaction: Interaction,
-    },
+    LinearThompson(LinearThompsonSettings),
+    /// See [`SquareCbSettings`].
+    SquareCb(SquareCbSettings),
+    /// See [`crate::bandit::NeuralLinear`].
+    NeuralLinear(NeuralLinearSettings),
+    /// See [`crate::bandit::BootstrapEnsemble`].
+    BootstrapEnsemble(BootstrapEnsembleSettings),
 }
 
 const fn seed() -> u64 {
     1
 }
 
-const fn one() -> f64 {
-    1.0
-}
-
 impl Default for AlgorithmSettings {
     fn default() -> Self {
-        Self::LinearThompson { scale: 1.0, lambda: 1.0, interaction: Interaction::default() }
+        Self::LinearThompson(LinearThompsonSettings::default())
     }
 }
 
@@ -86,49 +77,29 @@ impl AlgorithmSettings {
     #[must_use]
     pub const fn name(&self) -> &'static str {
         match self {
-            Self::Linucb { .. } => "linucb",
-            Self::LinearThompson { .. } => "linear_thompson",
+            Self::EpsilonGreedy(_) => "epsilon_greedy",
+            Self::Ucb1(_) => "ucb1",
+            Self::BernoulliThompson(_) => "bernoulli_thompson",
+            Self::Linucb(_) => "linucb",
+            Self::LinearThompson(_) => "linear_thompson",
+            Self::SquareCb(_) => "square_cb",
+            Self::NeuralLinear(_) => "neural_linear",
+            Self::BootstrapEnsemble(_) => "bootstrap_ensemble",
         }
     }
 
-    /// How state and item interact.
+    /// The settings of the algorithm.
     #[must_use]
-    pub const fn interaction(&self) -> Interaction {
+    pub fn bandit(&self) -> &dyn BanditSettings {
         match self {
-            Self::Linucb { interaction, .. } | Self::LinearThompson { interaction, .. } => *interaction,
+            Self::EpsilonGreedy(settings) => settings,
+            Self::Ucb1(settings) => settings,
+            Self::BernoulliThompson(settings) => settings,
+            Self::Linucb(settings) => settings,
+            Self::LinearThompson(settings) => settings,
+            Self::SquareCb(settings) => settings,
+            Self::NeuralLinear(settings) => settings,
+            Self::BootstrapEnsemble(settings) => settings,
         }
-    }
-
-    /// Prior precision of the weights.
-    #[must_use]
-    pub const fn lambda(&self) -> f64 {
-        match self {
-            Self::Linucb { lambda, .. } | Self::LinearThompson { lambda, .. } => *lambda,
-        }
-    }
-
-    /// What the algorithm explores with by itself. A bound alone would make every decision certain, and a log of
-    /// certain decisions says nothing of any other policy, so LinUCB explores a little besides.
-    #[must_use]
-    pub const fn exploration(&self) -> Exploration {
-        match self {
-            Self::Linucb { .. } => Exploration::EpsilonGreedy { epsilon: 0.05 },
-            Self::LinearThompson { .. } => Exploration::PosteriorSampling { draws: 100 },
-        }
-    }
-
-    /// The first parameter outside its range, and what is allowed.
-    #[must_use]
-    pub fn problem(&self) -> Option<String> {
-        let (name, value) = match self {
-            Self::Linucb { alpha, .. } => ("alpha", *alpha),
-            Self::LinearThompson { scale, .. } => ("scale", *scale),
-        };
-        if !(value.is_finite() && value >= 0.0) {
-            return Some(format!("`algorithm.{name}` is {value}, it must be finite and at least 0"));
-        }
-        let lambda = self.lambda();
-        (!(lambda.is_finite() && lambda > 0.0))
-            .then(|| format!("`algorithm.lambda` is {lambda}, it must be finite and above 0"))
     }
 }

@@ -163,8 +163,14 @@ fn slates(rounds: usize, dependence: Dependence) -> Verdict {
         let chance = |heads: bool| if heads { 0.8 } else { 0.2 };
         let rewards = heads.map(|heads| f64::from(u8::from(generator.random::<f64>() < if heads { 0.5 } else { 0.2 })));
         let marginal = heads.map(chance).to_vec();
-        let behaviour = Propensities { cascade: vec![0.5, 0.25], marginal: vec![0.5, 0.5], draws: None };
-        let evaluation = Propensities { cascade: vec![marginal[0], marginal[0] * marginal[1]], marginal, draws: None };
+        let behaviour =
+            Propensities { cascade: vec![0.5, 0.25], marginal: vec![0.5, 0.5], draws: None, marginal_draws: None };
+        let evaluation = Propensities {
+            cascade: vec![marginal[0], marginal[0] * marginal[1]],
+            marginal,
+            draws: None,
+            marginal_draws: None,
+        };
         let predictions = SlatePredictions { shown: &[0.6, 0.3], expected: &[0.6, 0.3] };
         let round = SlateRound {
             id: "",

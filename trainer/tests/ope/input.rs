@@ -49,6 +49,7 @@ fn a_slate_is_refused_by_number_id_and_field() {
         cascade: cascade.to_vec(),
         marginal: marginal.to_vec(),
         draws: None,
+        marginal_draws: None,
     };
     let fine = propensities(&[0.5, 0.25], &[0.5, 0.5]);
     let mut log = SlateLog::new();

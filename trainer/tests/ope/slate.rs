@@ -22,6 +22,7 @@ fn estimates_are_those_of_the_open_bandit_pipeline() {
             cascade: columns.get(&format!("{prefix}pscore_cascade"))[items.clone()].to_vec(),
             marginal: columns.get(&format!("{prefix}pscore_item_position"))[items.clone()].to_vec(),
             draws: None,
+            marginal_draws: None,
         };
         let round = SlateRound {
             id: "",
@@ -82,6 +83,7 @@ impl Policy {
             cascade: (1..=SIZE).map(|length| self.probability(|other| other[..length] == slate[..length])).collect(),
             marginal: (0..SIZE).map(|at| self.probability(|other| other[at] == slate[at])).collect(),
             draws: None,
+            marginal_draws: None,
         }
     }
 
@@ -222,6 +224,7 @@ fn independent_positions_have_a_closed_form() {
             cascade: vec![0.5; SIZE],
             marginal: (0..SIZE).map(|at| chances[at][slate[at]]).collect(),
             draws: None,
+            marginal_draws: None,
         };
         let weight = moments.weight(&evaluation.moments(), &slate).unwrap();
         let closed = independent_positions_weight(&evaluation.propensities(&slate), &behaviour);
@@ -284,9 +287,14 @@ fn the_right_model_makes_up_for_wrong_propensities() {
 #[test]
 fn shorter_slates_count_for_the_positions_they_have() {
     let certain = |length: usize, weight: f64| {
-        let behaviour = Propensities { cascade: vec![0.5; length], marginal: vec![0.5; length], draws: None };
-        let target =
-            Propensities { cascade: vec![0.5 * weight; length], marginal: vec![0.5 * weight; length], draws: None };
+        let behaviour =
+            Propensities { cascade: vec![0.5; length], marginal: vec![0.5; length], draws: None, marginal_draws: None };
+        let target = Propensities {
+            cascade: vec![0.5 * weight; length],
+            marginal: vec![0.5 * weight; length],
+            draws: None,
+            marginal_draws: None,
+        };
         (behaviour, target)
     };
     let mut log = SlateLog::new();

@@ -196,7 +196,7 @@ impl Log for SlateLog {
 }
 
 fn check(propensities: &Propensities, items: usize, allowed: impl Fn(f64) -> Result<(), String>) -> Result<(), String> {
-    let Propensities { cascade, marginal, draws } = propensities;
+    let Propensities { cascade, marginal, .. } = propensities;
     if cascade.len() != items || marginal.len() != items {
         return Err(format!("has {} and {} probabilities for {items} items", cascade.len(), marginal.len()));
     }
@@ -209,7 +209,7 @@ fn check(propensities: &Propensities, items: usize, allowed: impl Fn(f64) -> Res
             return Err(place("cascade")(format!("is {prefix}, that of the items before it is {before}")));
         }
         // Estimates of the two need not agree.
-        if draws.is_none() && prefix > item * (1.0 + TOLERANCE) {
+        if propensities.are_exact() && prefix > item * (1.0 + TOLERANCE) {
             return Err(place("marginal")(format!(
                 "is {item}, less than that of the item with those before it, {prefix}"
             )));
