@@ -63,6 +63,9 @@ impl RewardModel {
                     }
                 }
             }
+            if largest == 0 {
+                return Err(EvidenceError::NoneEvaluable);
+            }
             if !self.fit.end_pass()? {
                 return Ok(largest);
             }
