@@ -261,3 +261,51 @@ async fn single_actions_are_judged_doubly_robust_and_by_users() {
     assert_eq!(all.status.code(), Some(5), "{text} {}", String::from_utf8_lossy(&all.stderr));
     assert!(text.contains("520 of other systems") && text.contains("n/a"), "{text}");
 }
+
+#[tokio::test]
+async fn decisions_without_propensities_are_no_evidence() {
+    let place = Workplace::new();
+    publish(&place, 2, 0.6);
+    publish(&place, 3, 0.05);
+    let service = place.serve(&["--policy", "ucb", "--policy-version", "2"]);
+    collect(&service, 120, 1).await;
+    service.ok("/journal/seal", &Value::Null).await;
+    service.stop();
+    let evaluate = || {
+        let args = ["evaluate", "--policy", "ucb:3", "--source", "service", "--json", "--no-replay"];
+        let output = slated(place.path(), &args);
+        let found: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        (output.status.code(), found, String::from_utf8(output.stderr).unwrap())
+    };
+    let path = segment(&place);
+    let honest = read(&path);
+    // As the service writes them when the policy was late: certain, which says nothing of the policy.
+    let late = |decision: &Decision| {
+        let mut decision = decision.clone();
+        decision.not_evaluable = Some("the policy did not answer in time".to_owned());
+        decision.propensity = 1.0;
+        decision.slate.iter_mut().for_each(|shown| (shown.cascade_propensity, shown.marginal_propensity) = (1.0, 1.0));
+        decision
+    };
+    let is_late = |index: usize| index % 4 == 0;
+    let all = honest.iter().enumerate();
+    let marked: Vec<Decision> =
+        all.clone().map(|(index, one)| if is_late(index) { late(one) } else { one.clone() }).collect();
+    let kept: Vec<Decision> = all.filter(|(index, _)| !is_late(*index)).map(|(_, one)| one.clone()).collect();
+    write(&path, &kept);
+    let (_, without, error) = evaluate();
+    assert_eq!((&without["excluded"], &without["dataset"]["not_evaluable"]), (&json!({}), &json!(0)), "{error}");
+    write(&path, &marked);
+    let (_, with, _) = evaluate();
+    let late_ones = honest.len() - kept.len();
+    assert_eq!(with["excluded"], json!({"the policy did not answer in time": late_ones}));
+    assert_eq!(with["dataset"]["not_evaluable"], json!(late_ones));
+    assert_eq!(with["dataset"]["decisions"], json!(honest.len()));
+    // As if they were not there.
+    assert_eq!((&with["verdict"], &with["data_digest"]), (&without["verdict"], &without["data_digest"]));
+
+    write(&path, &honest.iter().map(late).collect::<Vec<_>>());
+    let (code, _, error) = evaluate();
+    assert_eq!(code, Some(3), "{error}");
+    assert!(error.contains("not_evaluable"), "{error}");
+}

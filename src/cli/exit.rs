@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use slated_contract::policy::BundleError;
 use slated_trainer::env::EnvironmentError;
+use slated_trainer::offline::OfflineError;
 use slated_trainer::online::OnlineError;
 use slated_trainer::ope::OpeError;
 use slated_trainer::rollout::RolloutError;
@@ -72,6 +73,7 @@ fn code_of(error: &anyhow::Error) -> u8 {
             || cause.is::<EvidenceError>()
             || cause.is::<OpeError>()
             || cause.downcast_ref::<OnlineError>().is_some_and(OnlineError::is_input)
+            || cause.downcast_ref::<OfflineError>().is_some_and(OfflineError::is_input)
             || cause.is::<EnvironmentError>()
             || cause.downcast_ref().is_some_and(RolloutError::is_input)
             || cause.is::<BadInput>()

@@ -46,6 +46,12 @@ pub enum EvidenceError {
     /// A row of the evaluation.
     #[error(transparent)]
     Ope(#[from] OpeError),
+    /// A log without a single probability.
+    #[error(
+        "none of the decisions can be weighed by its propensities, as `not_evaluable` in the journal says of each: the \
+         policy's own slates must be shown before a policy can be evaluated on them"
+    )]
+    NoneEvaluable,
     /// Replaying the log.
     #[error(transparent)]
     Verify(#[from] VerifyError),

@@ -83,6 +83,9 @@ impl RewardModel {
                     }
                 }
             }
+            if largest == 0 {
+                return Err(EvidenceError::NoneEvaluable);
+            }
             if !self.fit.end_pass()? {
                 return Ok(largest);
             }

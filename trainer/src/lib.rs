@@ -2,6 +2,7 @@
 //!
 //! Data flows through the modules in this order: [`dataset`] reads the journal into rounds with rewards, [`bandit`]
 //! learns from them, [`onnx`] writes what was learned as a model, and [`train`] ties these together into a bundle.
+//! [`learner`]s learn from transitions, which [`online`] gathers in an [`env`]ironment and [`offline`] from a log.
 //! [`report`] writes down for people how a run went, and [`tune`] searches for the settings of a good one.
 
 pub mod bandit;
@@ -9,6 +10,7 @@ pub mod dataset;
 pub mod env;
 pub mod learner;
 pub mod nn;
+pub mod offline;
 pub mod online;
 pub mod onnx;
 pub mod ope;

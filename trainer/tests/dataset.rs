@@ -108,7 +108,9 @@ async fn every_event_is_counted_and_credited() {
     // Two files of one date that overlap in time, a repetition among them, and one of the next date.
     write(journal, "2023-11-14", "x", &[decision("d1", 0), decision("d3", 20)]);
     write(journal, "2023-11-14", "y", &[decision("d2", 10), decision("d3", 20)]);
-    write(journal, "2023-11-15", "x", &[decision("d4", 90_000)]);
+    let fallback =
+        Decision { not_evaluable: Some("the caller's own order was shown".to_owned()), ..decision("d4", 90_000) };
+    write(journal, "2023-11-15", "x", &[fallback]);
     write(
         journal,
         "2023-11-15",
@@ -135,6 +137,7 @@ async fn every_event_is_counted_and_credited() {
     let expected = DatasetSummary {
         decisions: 4,
         duplicate_decisions: 1,
+        not_evaluable: 1,
         feedback: 9,
         counted_feedback: 4,
         duplicate_feedback: 1,

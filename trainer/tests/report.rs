@@ -39,9 +39,9 @@ fn progress_is_in_the_file_as_soon_as_it_is_recorded() {
     record(&mut run, [100, 200]);
     let text = fs::read_to_string(folder.path().join("progress.csv")).unwrap();
     let expected = "step,episodes,seconds,mean_return,loss,gradient_norm,epsilon,steps_per_second,\
-                    evaluation_return,evaluation_lower,evaluation_upper\n\
-                    100,10,0.1,25.0,0.01,,,,,,\n\
-                    200,20,0.2,50.0,0.005,,,,200.0,199.0,201.0\n";
+                    evaluation_return,evaluation_lower,evaluation_upper,validation_loss\n\
+                    100,10,0.1,25.0,0.01,,,,,,,\n\
+                    200,20,0.2,50.0,0.005,,,,200.0,199.0,201.0,\n";
     assert_eq!(text, expected);
 }
 

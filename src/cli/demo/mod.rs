@@ -1,5 +1,6 @@
 //! `slated demo`: the whole loop, once, on real data.
 
+mod offline;
 mod rounds;
 mod service;
 mod tutorial;
@@ -35,7 +36,8 @@ Examples:
   slated demo
   slated demo --rounds 1000 --exit
   slated demo --data /data/open_bandit_dataset --work /tmp/demo
-  slated demo tutorial"
+  slated demo tutorial
+  slated demo offline --quick"
 )]
 pub struct DemoArgs {
     #[command(subcommand)]
@@ -63,12 +65,15 @@ pub struct DemoArgs {
 #[derive(Debug, Subcommand)]
 enum DemoCommand {
     Tutorial(tutorial::TutorialArgs),
+    Offline(offline::OfflineArgs),
 }
 
 /// Runs the demo.
 pub fn run(global: &Global, args: &DemoArgs) -> anyhow::Result<()> {
-    if let Some(DemoCommand::Tutorial(args)) = &args.which {
-        return tutorial::run(global, args);
+    match &args.which {
+        Some(DemoCommand::Tutorial(args)) => return tutorial::run(global, args),
+        Some(DemoCommand::Offline(args)) => return offline::run(global, args),
+        None => {}
     }
     global.start([])?;
     let (journal, models) = (args.work.join("journal"), args.work.join("models"));

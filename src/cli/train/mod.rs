@@ -1,7 +1,9 @@
 //! `slated train`.
 
+mod offline;
 mod online;
 
+pub(super) use offline::train_and_publish_offline;
 pub(super) use online::{PublishedOnline, baseline, train_and_publish_online};
 
 use std::fs;
@@ -12,6 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 use slated_contract::policy::{Bundle, BundleWriter, latest_version, versions};
+use slated_trainer::offline::{OfflineAlgorithm, OfflineSettings, check_offline, read_journal};
 use slated_trainer::online::OnlineSettings;
 use slated_trainer::rollout::Summary;
 use slated_trainer::train::{AlgorithmSettings, Outcome, Start, TrainSettings, Trained, train};
@@ -34,6 +37,7 @@ Examples:
   slated train --policy open-bandit --continue
   slated train --settings train.toml
   slated train --policy lts --environment lts-tutorial --algorithm dqn --run runs/lts
+  slated train --policy shop --algorithm cql --journal journal
 
 A settings file for learning from the journal holds the same and more:
   policy = \"open-bandit\"
@@ -45,6 +49,15 @@ A settings file for learning from the journal holds the same and more:
   [exploration]
   method = \"softmax\"
   temperature = 0.1
+
+With one of the algorithms dqn, slate_q, bc, marwil, bcq, cql, iql, awac and crr, and without `environment`, the journal is
+learned from session by session; docs/offline.md lists the keys:
+  policy = \"shop\"
+  updates = 20000
+  algorithm = { name = \"cql\", discount = 0.99, alpha = 0.1 }
+  episodes = { gap_seconds = 1800, validation = 0.1 }
+  [data]
+  journal = \"journal\"
 
 A settings file with `environment` learns by interaction; docs/learning.md lists its keys:
   policy = \"lts\"
@@ -70,7 +83,7 @@ pub struct TrainArgs {
     /// Environment to learn in by interaction, instead of from the journal: the name of a preset.
     #[arg(long, value_name = "PRESET")]
     environment: Option<String>,
-    /// Folder for the report of a run in an environment; `runs/<policy>-<version>` where absent.
+    /// Folder for the report of a run in an environment or over sessions; `runs/<policy>-<version>` where absent.
     #[arg(long, value_name = "DIR")]
     run: Option<PathBuf>,
     /// Folder of the journal.
@@ -97,6 +110,13 @@ enum AlgorithmName {
     BootstrapEnsemble,
     Dqn,
     SlateQ,
+    Bc,
+    Marwil,
+    Bcq,
+    Cql,
+    Iql,
+    Awac,
+    Crr,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -116,7 +136,11 @@ pub fn run(global: &Global, args: &TrainArgs) -> anyhow::Result<()> {
     if table.contains_key("environment") {
         return learn_online(table, args, &service.models.folder, &stop);
     }
-    let settings = journal_settings(table, args, &service.journal.folder)?;
+    if learns_offline(&table) {
+        return learn_offline(table, args, &service.journal.folder, &service.models.folder, &stop);
+    }
+    let settings: TrainSettings =
+        with_journal(table, args, &service.journal.folder).try_into().context("training settings")?;
     let published = train_and_publish(&settings, &service.models.folder, args.continue_latest, &stop)?;
     println!("{}", published.trained.summary);
     println!("wrote {}", published.folder.display());
@@ -138,6 +162,39 @@ fn learn_online(table: toml::Table, args: &TrainArgs, models: &Path, stop: &Atom
         "mean return {mean:.2} ({lower:.2} to {upper:.2}) in {count} episodes, learned in {:.1} s",
         published.seconds
     );
+    println!("wrote {} and {}", published.folder.display(), run.join("report.html").display());
+    Ok(())
+}
+
+fn learn_offline(
+    table: toml::Table,
+    args: &TrainArgs,
+    journal: &Path,
+    models: &Path,
+    stop: &AtomicBool,
+) -> anyhow::Result<()> {
+    let settings: OfflineSettings = with_journal(table, args, journal).try_into().context("training settings")?;
+    if args.continue_latest {
+        let message = "`--continue` is for bandits; a run over a log resumes from its checkpoint, or learns it anew";
+        return Err(BadInput(message.to_owned()).into());
+    }
+    check_offline(&settings)?;
+    let version = versions(models, &settings.policy)?.last().map_or(1, |latest| latest + 1);
+    let run = args.run.clone().unwrap_or_else(|| Path::new("runs").join(format!("{}-{version}", settings.policy)));
+    let mut progress = Drawn::default();
+    let read = read_journal(&settings, &mut progress);
+    progress.finish();
+    let (experience, summary) = read.with_context(|| format!("policy `{}` was not trained", settings.policy))?;
+    println!("{summary}");
+    println!("sessions             {:>10}  mean return {:.4}", experience.episodes.len(), experience.mean_return());
+    let published = train_and_publish_offline(&settings, &experience, models, &run, true, stop)?;
+    if let Some(loss) = published.learned.validation_loss {
+        println!("validation loss      {loss:>10.6}");
+    }
+    if let Some(Summary { mean, lower, upper, count, .. }) = published.learned.returns {
+        println!("mean return {mean:.2} ({lower:.2} to {upper:.2}) in {count} simulated episodes");
+    }
+    println!("learned in {:.1} s", published.seconds);
     println!("wrote {} and {}", published.folder.display(), run.join("report.html").display());
     Ok(())
 }
@@ -249,7 +306,14 @@ fn settings_table(args: &TrainArgs) -> anyhow::Result<toml::Table> {
     Ok(table)
 }
 
-fn journal_settings(mut table: toml::Table, args: &TrainArgs, journal: &Path) -> anyhow::Result<TrainSettings> {
+/// Whether the algorithm is one that learns sequential decisions from a log.
+fn learns_offline(table: &toml::Table) -> bool {
+    let name = table.get("algorithm").and_then(|algorithm| algorithm.get("name")).and_then(toml::Value::as_str);
+    name.is_some_and(|name| OfflineAlgorithm::NAMES.contains(&name))
+}
+
+/// Names the journal where the settings do not, or the flag does.
+fn with_journal(mut table: toml::Table, args: &TrainArgs, journal: &Path) -> toml::Table {
     let data = table.entry("data").or_insert_with(|| toml::Table::new().into());
     if let Some(data) = data.as_table_mut()
         && (args.journal.is_some() || !data.contains_key("journal"))
@@ -259,7 +323,7 @@ fn journal_settings(mut table: toml::Table, args: &TrainArgs, journal: &Path) ->
     if let Some(algorithm) = table.get_mut("algorithm").and_then(toml::Value::as_table_mut) {
         algorithm.entry("name").or_insert_with(|| AlgorithmSettings::default().name().into());
     }
-    table.try_into().context("training settings")
+    table
 }
 
 fn name_of(value: impl ValueEnum) -> String {

@@ -11,7 +11,9 @@ use slated_trainer::online::{
     Figures, Learned, Observer, OnlineError, OnlineOutcome, OnlineSettings, check_online, train_online,
 };
 use slated_trainer::progress::{self, Progress};
-use slated_trainer::report::{Estimate, Evaluation, Line, ProgressRow, ReportError, RunFolder, RunReport, peak_memory};
+use slated_trainer::report::{
+    Estimate, Evaluation, Line, ProgressRow, ReportError, RunFolder, RunReport, RunSteps, peak_memory,
+};
 use slated_trainer::rollout::{Actor, Rollout, Summary};
 
 use super::super::exit::Interrupted;
@@ -56,28 +58,9 @@ pub fn train_and_publish_online(
         }
         None => RunFolder::create(run)?,
     };
-    let before = folder.rows().last().map_or(0.0, |row| row.seconds);
-    let steps = folder.rows().last().map_or(0, |row| row.step);
-    let mut watch = Watch {
-        begun: Instant::now(),
-        before,
-        latest: (before, steps),
-        folder: &mut folder,
-        drawn: watched.then(Drawn::default),
-        failed: None,
-    };
-    if let Some(drawn) = &mut watch.drawn {
-        drawn.stage("learning", Some(settings.steps));
-        drawn.advance(steps);
-    }
+    let mut watch = Watch::new(&mut folder, settings.steps, watched);
     let outcome = train_online(settings, version, kept.as_deref(), &mut watch, stop);
-    if let Some(drawn) = &mut watch.drawn {
-        drawn.finish();
-    }
-    let (seconds, failed) = (watch.seconds(), watch.failed.take());
-    if let Some(error) = failed {
-        return Err(error.into());
-    }
+    let seconds = watch.finish()?;
     let describe = |learned: Option<&Learned>| describe(settings, version, learned, seconds);
     match outcome {
         Err(OnlineError::Diverged { source, step, checkpoint: bytes }) => {
@@ -115,12 +98,12 @@ pub fn train_and_publish_online(
 }
 
 /// The run's folder, from the rows that it has; a new one where it was removed.
-fn resumed(run: &Path) -> Result<RunFolder, ReportError> {
+pub(super) fn resumed(run: &Path) -> Result<RunFolder, ReportError> {
     RunFolder::resume(run, u64::MAX - 1).or_else(|_| RunFolder::create(run))
 }
 
 /// Draws a run and writes it down.
-struct Watch<'a> {
+pub(super) struct Watch<'a> {
     begun: Instant,
     /// Seconds that earlier parts of the run took.
     before: f64,
@@ -131,7 +114,27 @@ struct Watch<'a> {
     failed: Option<ReportError>,
 }
 
-impl Watch<'_> {
+impl<'a> Watch<'a> {
+    /// Goes on where the folder's rows end, drawing where the run is watched.
+    pub fn new(folder: &'a mut RunFolder, total: u64, watched: bool) -> Self {
+        let (before, steps) = folder.rows().last().map_or((0.0, 0), |row| (row.seconds, row.step));
+        let mut drawn = watched.then(Drawn::default);
+        if let Some(drawn) = &mut drawn {
+            drawn.stage("learning", Some(total));
+            drawn.advance(steps);
+        }
+        Self { begun: Instant::now(), before, latest: (before, steps), folder, drawn, failed: None }
+    }
+
+    /// Ends the drawing; how long the run took, all its parts added up, in seconds.
+    pub fn finish(mut self) -> Result<f64, ReportError> {
+        if let Some(drawn) = &mut self.drawn {
+            drawn.finish();
+        }
+        let seconds = self.seconds();
+        self.failed.map_or(Ok(seconds), Err)
+    }
+
     fn seconds(&self) -> f64 {
         self.before + self.begun.elapsed().as_secs_f64()
     }
@@ -154,8 +157,9 @@ impl Observer for Watch<'_> {
             seconds,
             mean_return: figures.mean_return,
             loss: figures.loss,
+            validation_loss: figures.validation_loss,
             gradient_norm: figures.gradient_norm,
-            epsilon: Some(figures.exploration),
+            epsilon: figures.exploration,
             steps_per_second: rate,
             evaluation: figures.evaluation.as_ref().map(estimate),
         };
@@ -166,7 +170,7 @@ impl Observer for Watch<'_> {
     }
 }
 
-fn estimate(summary: &Summary) -> Estimate {
+pub(super) fn estimate(summary: &Summary) -> Estimate {
     Estimate { mean: summary.mean, lower: summary.lower, upper: summary.upper }
 }
 
@@ -204,6 +208,7 @@ fn describe(
         title: format!("{} version {version}", settings.policy),
         algorithm: settings.algorithm.name().to_owned(),
         environment: spec.name.to_owned(),
+        steps: RunSteps::Environment,
         seed: settings.seed,
         settings: toml::to_string_pretty(settings).unwrap_or_default(),
         baselines,

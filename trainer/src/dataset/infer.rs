@@ -24,6 +24,9 @@ pub struct SchemaInference {
     user: BTreeMap<String, Seen>,
     context: BTreeMap<String, Seen>,
     item: BTreeMap<String, Seen>,
+    session: BTreeMap<String, Seen>,
+    /// The session features to look at.
+    kept: BTreeSet<String>,
 }
 
 /// A feature that cannot be declared from the data.
@@ -49,6 +52,12 @@ enum Seen {
 }
 
 impl SchemaInference {
+    /// Looks at the session features of these names as well; otherwise at none.
+    #[must_use]
+    pub fn with_session(kept: BTreeSet<String>) -> Self {
+        Self { kept, ..Self::default() }
+    }
+
     /// Looks at one round: its user, its context, and all its candidates.
     ///
     /// # Errors
@@ -57,6 +66,11 @@ impl SchemaInference {
         let decision = &round.decision;
         look(Group::User, &mut self.user, &decision.user)?;
         look(Group::Context, &mut self.context, &decision.context)?;
+        if !self.kept.is_empty() {
+            let kept = decision.session.iter().filter(|(name, _)| self.kept.contains(*name));
+            let kept = kept.map(|(name, value)| (name.to_owned(), value.clone())).collect();
+            look(Group::Session, &mut self.session, &kept)?;
+        }
         decision.candidates.iter().try_for_each(|candidate| look(Group::Item, &mut self.item, &candidate.features))
     }
 
@@ -67,7 +81,7 @@ impl SchemaInference {
         FeatureSchema {
             user: declare(&self.user),
             context: declare(&self.context),
-            session: Vec::new(),
+            session: declare(&self.session),
             item: declare(&self.item),
             item_id: None,
             extra: Extra::Ignore,

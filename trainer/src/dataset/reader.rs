@@ -14,13 +14,13 @@ use xxhash_rust::xxh3::xxh3_128;
 use super::DatasetSummary;
 use super::join::Outcomes;
 use super::merge::MergedDecisions;
-use super::reward::rewards;
+use super::reward::{Rewarded, rewards};
 
 /// Rounds handed over at a time.
 const BATCH: usize = 256;
 
 /// What to read.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DatasetSettings {
     /// The journal's folder.
@@ -53,6 +53,17 @@ pub struct Round {
     pub decision: Decision,
     /// Rewards, by index in the slate.
     pub rewards: Vec<f64>,
+    /// Whether any feedback that counts was about the item itself, by index in the slate.
+    pub responded: Vec<bool>,
+}
+
+impl Round {
+    /// The index in the slate of the item that the user responded to: of several, that of the greatest reward.
+    #[must_use]
+    pub fn consumed(&self) -> Option<usize> {
+        let responded = (0..self.responded.len()).filter(|&index| self.responded[index]);
+        responded.reduce(|best, index| if self.rewards[index] > self.rewards[best] { index } else { best })
+    }
 }
 
 /// A journal that cannot be learned from.
@@ -150,7 +161,7 @@ impl Dataset {
                 continue;
             }
             check(&decision)?;
-            let rewards =
+            let Rewarded { rewards, responded } =
                 rewards(&decision, outcome.joined.unwrap_or_default(), &self.settings.reward, &mut self.summary);
             if let Some(reward) = rewards.iter().find(|reward| !reward.is_finite()) {
                 return Err(bad(
@@ -158,7 +169,7 @@ impl Dataset {
                     format!("its reward is {reward}; a feedback value or weight is not finite"),
                 ));
             }
-            let round = Round { decision, rewards };
+            let round = Round { decision, rewards, responded };
             self.summary.add(&round);
             rounds.push(round);
         }

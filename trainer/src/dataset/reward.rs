@@ -22,6 +22,14 @@ pub struct Joined {
     pub position: Option<i32>,
 }
 
+/// What came of the items of a slate, by position.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rewarded {
+    pub rewards: Vec<f64>,
+    /// Whether a counting event was about the item itself.
+    pub responded: Vec<bool>,
+}
+
 /// The reward of each item of the slate, by position, counting into `summary` what became of each event.
 ///
 /// An event that names neither item nor position is about the whole slate: its worth is divided evenly over the items,
@@ -31,11 +39,12 @@ pub fn rewards(
     mut feedback: Vec<Joined>,
     definition: &RewardDefinition,
     summary: &mut DatasetSummary,
-) -> Vec<f64> {
+) -> Rewarded {
     // The order in which rows come out of a join is not determined; first and last must not depend on it.
     feedback.sort_by(|a, b| (a.occurred, &a.feedback_id).cmp(&(b.occurred, &b.feedback_id)));
     let slate = &decision.slate;
     let mut worths = vec![Vec::new(); slate.len()];
+    let mut responded = vec![false; slate.len()];
     let mut seen = HashSet::new();
     for event in &feedback {
         if !seen.insert(event.feedback_id.as_str()) {
@@ -51,7 +60,10 @@ pub fn rewards(
             continue;
         };
         match place(event, slate) {
-            Place::Item(index) => worths[index].push(worth),
+            Place::Item(index) => {
+                worths[index].push(worth);
+                responded[index] = true;
+            }
             Place::Slate => worths.iter_mut().for_each(|item| item.push(worth / slate.len() as f64)),
             Place::NotShown => {
                 summary.misplaced_feedback += 1;
@@ -60,7 +72,7 @@ pub fn rewards(
         }
         summary.counted_feedback += 1;
     }
-    worths.iter().map(|worths| definition.aggregate(worths)).collect()
+    Rewarded { rewards: worths.iter().map(|worths| definition.aggregate(worths)).collect(), responded }
 }
 
 enum Place {

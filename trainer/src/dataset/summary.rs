@@ -15,6 +15,10 @@ pub struct DatasetSummary {
     pub decisions: u64,
     /// Decisions passed over because their id was seen before.
     pub duplicate_decisions: u64,
+    /// Of the decisions used, those whose propensities say nothing of what was shown: to learn rewards from, and not to
+    /// weigh by.
+    #[serde(default)]
+    pub not_evaluable: u64,
     /// Feedback events in the journal.
     pub feedback: u64,
     /// Of these, those that counted towards a reward.
@@ -48,6 +52,7 @@ impl DatasetSummary {
 
     pub(super) fn add(&mut self, round: &Round) {
         self.decisions += 1;
+        self.not_evaluable += u64::from(round.decision.not_evaluable.is_some());
         self.shown += round.rewards.len() as u64;
         self.reward += round.rewards.iter().sum::<f64>();
         self.from.get_or_insert(round.decision.time);
@@ -66,6 +71,7 @@ impl fmt::Display for DatasetSummary {
             time(self.until)
         )?;
         writeln!(formatter, "  given twice        {:>10}", self.duplicate_decisions)?;
+        writeln!(formatter, "  not evaluable      {:>10}", self.not_evaluable)?;
         writeln!(formatter, "items shown          {:>10}  mean reward {:.6}", self.shown, self.mean_reward())?;
         writeln!(formatter, "feedback             {:>10}", self.feedback)?;
         writeln!(formatter, "  counted            {:>10}", self.counted_feedback)?;

@@ -105,16 +105,8 @@ impl Dqn {
     /// # Errors
     /// A setting outside its range, or a problem with slates of several items.
     pub fn new(settings: &DqnSettings, problem: Problem, seed: u64) -> Result<Self, LearnerError> {
-        if let Some(problem) = settings.problem() {
-            return Err(LearnerError::Setting(format!("algorithm: {problem}")));
-        }
-        if problem.slate_size != 1 {
-            let message = format!(
-                "algorithm `dqn` values one item at a time, and the environment's `slate_size` is {}; use `slate_q`",
-                problem.slate_size
-            );
-            return Err(LearnerError::Setting(message));
-        }
+        LearnerError::check(settings.problem())?;
+        problem.require_single("dqn")?;
         let shape = problem.shape(settings.quantiles);
         let mut generator = ChaCha8Rng::seed_from_u64(seed);
         let online = Trained::new(&settings.network, shape, &settings.optimisation, &mut generator)?;
@@ -264,6 +256,10 @@ impl Learner for Dqn {
 
     fn scorer(&self) -> Box<dyn Scorer> {
         Box::new(Snapshot(self.clone()))
+    }
+
+    fn copy(&self) -> Box<dyn Learner> {
+        Box::new(self.clone())
     }
 
     fn objective(&self) -> Option<SlateObjective> {

@@ -27,6 +27,12 @@ pub(super) fn quantile_huber(quantiles: &[f32], targets: &[f32], gradient: &mut 
     loss
 }
 
+/// The expectile loss of an error, with its derivative: `|tau - 1{u < 0}| u^2` (Newey & Powell 1987, doi:10.2307/1911031).
+pub(super) fn expectile(error: f32, tau: f32) -> (f32, f32) {
+    let weight = if error < 0.0 { 1.0 - tau } else { tau };
+    (weight * error * error, 2.0 * weight * error)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -44,6 +50,10 @@ mod tests {
             };
             let difference = (moved(1e-2) - moved(-1e-2)) / 2e-2;
             assert!((gradient[at] - difference).abs() < 1e-2, "{at}: {} is not {difference}", gradient[at]);
+        }
+        for error in [-1.5_f32, -0.2, 0.4, 2.0] {
+            let difference = (expectile(error + 1e-2, 0.8).0 - expectile(error - 1e-2, 0.8).0) / 2e-2;
+            assert!((expectile(error, 0.8).1 - difference).abs() < 1e-3, "{error}");
         }
         assert_eq!(huber(0.5), (0.125, 0.5));
         assert_eq!(huber(-3.0), (2.5, -1.0));

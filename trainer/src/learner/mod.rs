@@ -1,21 +1,41 @@
 //! Learners from transitions: each an algorithm's target and loss over a mini-batch, on networks that score candidates.
 //!
 //! A learner knows neither where its transitions come from (a simulator or a journal) nor when it is asked to learn;
-//! [`crate::online`] drives it in an environment.
+//! [`crate::online`] drives it in an environment and [`crate::offline`] over a log.
+//!
+//! [`Dqn`] and [`SlateQ`] learn from either. The others are for logs: [`Bc`] and [`Marwil`] imitate, [`Bcq`] and [`Cql`] learn
+//! values that keep to what was logged, and [`Iql`], [`Awac`] and [`Crr`] learn values and imitate what they prefer.
 
+mod awac;
+mod bc;
+mod bcq;
 mod checkpoint;
 mod choice;
+mod cql;
+mod critic;
+mod crr;
 mod dqn;
+mod iql;
 mod loss;
+mod marwil;
 mod slate_q;
+mod softmax;
 mod trained;
 
+pub use awac::{Awac, AwacSettings};
+pub use bc::{Bc, BcSettings};
+pub use bcq::{Bcq, BcqSettings};
 pub use checkpoint::{Checkpoint, CheckpointError};
 pub use choice::ChoiceSettings;
+pub use cql::{Cql, CqlSettings};
+pub use crr::{Crr, CrrFilter, CrrSettings};
 pub use dqn::{Dqn, DqnSettings};
+pub use iql::{Iql, IqlSettings};
+pub use marwil::{Marwil, MarwilSettings};
 pub use slate_q::{SlateQ, SlateQSettings, SlateTarget};
 pub use trained::{Optimisation, TargetUpdate};
 
+use slated_contract::feature::Encoder;
 use slated_contract::slate::SlateObjective;
 use slated_contract::tensor::Signature;
 use thiserror::Error;
@@ -55,6 +75,9 @@ pub trait Learner: Send + Sync {
 
     /// The policy as it stands, to be run elsewhere while learning goes on.
     fn scorer(&self) -> Box<dyn Scorer>;
+
+    /// The learner as it stands.
+    fn copy(&self) -> Box<dyn Learner>;
 
     /// How scores and appeal make a slate; `None` where the scores alone rank.
     fn objective(&self) -> Option<SlateObjective>;
@@ -128,4 +151,39 @@ pub enum LearnerError {
     /// The network.
     #[error(transparent)]
     Network(#[from] NetworkError),
+}
+
+impl LearnerError {
+    /// Refuses settings that have a problem.
+    pub(crate) fn check(problem: Option<String>) -> Result<(), Self> {
+        problem.map_or(Ok(()), |problem| Err(Self::Setting(format!("algorithm: {problem}"))))
+    }
+}
+
+impl Problem {
+    /// The problem of a policy that reads by `encoder`.
+    #[must_use]
+    pub fn new(encoder: &Encoder, window: usize, slate_size: usize) -> Self {
+        Self {
+            state_width: encoder.state_width(),
+            item_width: encoder.item_width(),
+            window,
+            state_columns: encoder.state_columns(),
+            item_columns: encoder.item_columns(),
+            slate_size,
+        }
+    }
+
+    /// Refuses slates of several items for an algorithm that values one item at a time.
+    fn require_single(&self, algorithm: &str) -> Result<(), LearnerError> {
+        if self.slate_size == 1 {
+            return Ok(());
+        }
+        let message = format!(
+            "algorithm `{algorithm}` values one item at a time, and `slate_size` is {}; use `slate_q`, or from a log also \
+             `marwil` or `bc`",
+            self.slate_size
+        );
+        Err(LearnerError::Setting(message))
+    }
 }

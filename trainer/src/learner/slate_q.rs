@@ -8,6 +8,7 @@ use slated_contract::tensor::{APPEAL, SCORES, Signature};
 
 use super::checkpoint::{Checkpoint, CheckpointError};
 use super::choice::{Choice, ChoiceSettings};
+use super::cql::{alpha_problem, penalty};
 use super::dqn::value_problem;
 use super::loss::huber;
 use super::trained::{Optimisation, TargetUpdate, Trained};
@@ -27,6 +28,10 @@ pub struct SlateQSettings {
     pub steps: usize,
     /// What the next slate is taken to be.
     pub target_slate: SlateTarget,
+    /// Alpha of conservative Q-learning over items (Kumar et al. 2020, arXiv:2006.04779), for logs: adds
+    /// `alpha (log sum_i exp a(s, i) - mean_{i in A} a(s, i))` to the loss, which holds down the worth of items that were not
+    /// shown; in scaled units. 0 is SlateQ as it is.
+    pub alpha: f64,
     /// How the best slate is found, in targets and in service.
     pub method: SlateMethod,
     /// How users choose.
@@ -58,6 +63,7 @@ impl Default for SlateQSettings {
             discount: 0.99,
             steps: 1,
             target_slate: SlateTarget::default(),
+            alpha: 0.0,
             method: SlateMethod::default(),
             choice: ChoiceSettings::default(),
             reward_scale: 1.0,
@@ -78,6 +84,7 @@ impl SlateQSettings {
                     "`network.dueling` must be false: slates hold a part of the candidates, and have no mean advantage";
                 self.network.dueling.then(|| message.to_owned())
             })
+            .or_else(|| alpha_problem(self.alpha))
             .or_else(|| self.target.problem())
             .or_else(|| self.optimisation.problem())
     }
@@ -123,9 +130,7 @@ impl SlateQ {
     /// # Errors
     /// A setting outside its range, or a choice model of features that the policy has not.
     pub fn new(settings: &SlateQSettings, problem: Problem, seed: u64) -> Result<Self, LearnerError> {
-        if let Some(problem) = settings.problem() {
-            return Err(LearnerError::Setting(format!("algorithm: {problem}")));
-        }
+        LearnerError::check(settings.problem())?;
         let mut generator = ChaCha8Rng::seed_from_u64(seed);
         let shape = problem.shape(1);
         let how = &settings.optimisation;
@@ -201,9 +206,18 @@ impl Learner for SlateQ {
         let targets = self.targets(&transitions);
         let taken: Vec<usize> = (0..transitions.len()).filter(|&at| transitions[at].consumed.is_some()).collect();
         let items: Vec<[usize; 1]> = taken.iter().map(|&at| [transitions[at].taken().unwrap_or(0)]).collect();
-        let rows = taken.iter().zip(&items).map(|(&at, item)| (&*transitions[at].observation, &item[..]));
         let (window, width) = self.problem.window(self.item.network.window());
-        self.item.batch.fill_chosen(rows, window, width);
+        // The penalty is about all candidates; without it only what was taken is computed.
+        let conservative = self.settings.alpha > 0.0;
+        let rows: Vec<usize> = if conservative {
+            let seen = transitions.iter().map(|transition| &*transition.observation);
+            self.item.batch.fill(seen, window, width);
+            taken.iter().zip(&items).map(|(&at, [item])| self.item.batch.starts[at] + item).collect()
+        } else {
+            let rows = taken.iter().zip(&items).map(|(&at, item)| (&*transitions[at].observation, &item[..]));
+            self.item.batch.fill_chosen(rows, window, width);
+            (0..taken.len()).collect()
+        };
         self.item.forward();
         let (window, width) = self.problem.window(self.nothing.network.window());
         let seen = transitions.iter().map(|transition| &*transition.observation);
@@ -211,8 +225,9 @@ impl Learner for SlateQ {
         self.nothing.forward();
 
         let mut errors: Vec<f32> = self.nothing.trace.outputs().iter().zip(&targets).map(|(q, y)| q - y).collect();
-        for (&at, worth) in taken.iter().zip(self.item.trace.outputs()) {
-            errors[at] += worth;
+        let worth = self.item.trace.outputs();
+        for (&at, &row) in taken.iter().zip(&rows) {
+            errors[at] += worth[row];
         }
         let share = 1.0 / transitions.len() as f32;
         let mut loss = 0.0;
@@ -223,15 +238,23 @@ impl Learner for SlateQ {
         };
         // The value of taking an item is a sum, so both of its terms have the same gradient.
         let upstream: Vec<f32> = errors.iter().zip(&sample.weights).map(slope).collect();
+        let mut of_items = vec![0.0; if rows.is_empty() && !conservative { 0 } else { worth.len() }];
+        if conservative {
+            for (at, span) in self.item.batch.spans().enumerate() {
+                let alpha = self.settings.alpha as f32 * share * sample.weights[at];
+                let own = penalty(&worth[span.clone()], &transitions[at].slate, alpha, &mut of_items[span]);
+                loss += f64::from(own);
+            }
+        }
+        taken.iter().zip(&rows).for_each(|(&at, &row)| of_items[row] += upstream[at]);
         if !loss.is_finite() {
             return Err(Diverged { update, what: "loss", value: loss });
         }
         let how = self.settings.optimisation;
         let rate = how.rate_at(sample.progress);
         let mut norm = self.nothing.descend(&upstream, &how, rate, update)?;
-        if !taken.is_empty() {
-            let upstream: Vec<f32> = taken.iter().map(|&at| upstream[at]).collect();
-            norm = norm.hypot(self.item.descend(&upstream, &how, rate, update)?);
+        if !of_items.is_empty() {
+            norm = norm.hypot(self.item.descend(&of_items, &how, rate, update)?);
         }
         loss += self.choice.learn(&transitions, &self.problem, &how, rate, update)?;
         self.updates = update;
@@ -253,6 +276,10 @@ impl Learner for SlateQ {
 
     fn scorer(&self) -> Box<dyn Scorer> {
         Box::new(Snapshot(self.clone()))
+    }
+
+    fn copy(&self) -> Box<dyn Learner> {
+        Box::new(self.clone())
     }
 
     fn objective(&self) -> Option<SlateObjective> {

@@ -182,6 +182,12 @@ impl CandidateNetwork {
         self.shape
     }
 
+    /// Whether its output is a value and an advantage, and so depends on all the candidates of a state.
+    #[must_use]
+    pub const fn is_dueling(&self) -> bool {
+        self.value.is_some()
+    }
+
     /// H where the network reads the history, else 0.
     #[must_use]
     pub fn window(&self) -> usize {

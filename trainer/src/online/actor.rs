@@ -37,7 +37,7 @@ pub(super) struct Brought {
 }
 
 /// The seed of the `index`-th thing of a kind in a run seeded with `seed`.
-pub(super) fn seed_of(seed: u64, kind: &str, index: u64) -> u64 {
+pub(crate) fn seed_of(seed: u64, kind: &str, index: u64) -> u64 {
     DecisionSeed::derive(seed, &format!("{kind}/{index}")).value()
 }
 

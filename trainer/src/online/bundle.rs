@@ -2,14 +2,18 @@
 
 use std::collections::BTreeMap;
 
+use slated_contract::feature::FeatureSchema;
 use slated_contract::policy::{
-    Algorithm, Evaluation, FORMAT, Manifest, Parity, SlateLimits, TrainingRecord, sha256_hex,
+    Algorithm, Evaluation, FORMAT, Manifest, ManifestError, Parity, SlateLimits, TrainingRecord, sha256_hex,
 };
 use slated_contract::reward::RewardDefinition;
+use slated_contract::session::SessionSettings;
+use slated_contract::slate::Exploration;
 
 use super::run::{OnlineError, reads};
 use super::settings::OnlineSettings;
 use crate::learner::{Exported, Learner};
+use crate::onnx::OnnxError;
 use crate::rollout::{Lane, Observation, Scored, Summary};
 
 /// Sample items in the manifest.
@@ -26,6 +30,49 @@ pub struct Learned {
     pub returns: Summary,
 }
 
+/// What a bundle says of its policy besides what the learner does.
+pub(crate) struct Recipe<'a> {
+    pub policy: &'a str,
+    pub version: u64,
+    pub algorithm: &'static str,
+    pub settings: serde_json::Value,
+    pub discount: f64,
+    pub features: FeatureSchema,
+    pub session: SessionSettings,
+    pub slate: SlateLimits,
+    pub exploration: Exploration,
+    pub training: TrainingRecord,
+    pub evaluation: Vec<Evaluation>,
+}
+
+/// The manifest and the model of the policy as it stands, with its scores of a few candidates of `sample` to be reproduced.
+pub(crate) fn bundle<E: From<OnnxError> + From<ManifestError>>(
+    recipe: Recipe<'_>,
+    learner: &mut dyn Learner,
+    sample: &Observation,
+) -> Result<(Manifest, Vec<u8>), E> {
+    let Exported { model, signature } = learner.export()?;
+    let manifest = Manifest {
+        format: FORMAT,
+        name: recipe.policy.to_owned(),
+        version: recipe.version,
+        algorithm: Algorithm { name: recipe.algorithm.to_owned(), settings: recipe.settings },
+        discount: recipe.discount,
+        features: recipe.features,
+        session: recipe.session,
+        slate: recipe.slate,
+        exploration: recipe.exploration,
+        objective: learner.objective(),
+        signature,
+        model_sha256: sha256_hex(&model),
+        training: Some(recipe.training),
+        evaluation: recipe.evaluation,
+        parity: Some(parity(learner, sample)),
+    };
+    manifest.check()?;
+    Ok((manifest, model))
+}
+
 /// Writes the policy as it stands; `sample` is a lane at the start of an episode.
 pub(super) fn learned(
     settings: &OnlineSettings,
@@ -35,21 +82,16 @@ pub(super) fn learned(
     returns: Summary,
     mean_reward: f64,
 ) -> Result<Learned, OnlineError> {
-    let Exported { model, signature } = learner.export()?;
     let spec = sample.environment().spec().clone();
     let (features, session) = reads(settings, &spec);
     let size = spec.slate_size;
     // One step in, so that the sample has a session and a history to read.
     sample.step(&(0..size).collect::<Vec<_>>())?;
-    let parity = parity(learner, sample.observation());
-    let manifest = Manifest {
-        format: FORMAT,
-        name: settings.policy.clone(),
+    let recipe = Recipe {
+        policy: &settings.policy,
         version,
-        algorithm: Algorithm {
-            name: settings.algorithm.name().to_owned(),
-            settings: serde_json::to_value(settings).unwrap_or_default(),
-        },
+        algorithm: settings.algorithm.name(),
+        settings: serde_json::to_value(settings).unwrap_or_default(),
         discount: settings.algorithm.discount(),
         features,
         session,
@@ -57,10 +99,7 @@ pub(super) fn learned(
             .slate
             .unwrap_or(SlateLimits { max_size: 4 * size, max_candidates: 4 * spec.candidates.max(size) }),
         exploration: settings.exploration,
-        objective: learner.objective(),
-        signature,
-        model_sha256: sha256_hex(&model),
-        training: Some(TrainingRecord {
+        training: TrainingRecord {
             data_digest: sha256_hex(serde_json::json!(settings).to_string().as_bytes()),
             decisions: settings.steps,
             feedback: settings.steps,
@@ -71,15 +110,15 @@ pub(super) fn learned(
             },
             seed: settings.seed,
             continued_from: None,
-        }),
-        evaluation: vec![simulated(&returns)],
-        parity: Some(parity),
+        },
+        evaluation: vec![simulated_return(&returns)],
     };
-    manifest.check()?;
+    let (manifest, model) = bundle::<OnlineError>(recipe, learner, sample.observation())?;
     Ok(Learned { manifest, model, returns })
 }
 
-fn simulated(returns: &Summary) -> Evaluation {
+/// The return in simulated episodes, as the manifest keeps it.
+pub(crate) fn simulated_return(returns: &Summary) -> Evaluation {
     Evaluation {
         estimator: "simulated_return".to_owned(),
         value: returns.mean,

@@ -10,7 +10,7 @@ use crate::rollout::{Actor, Model, Rollout, RolloutError, Summary};
 
 /// What a policy is measured in.
 #[derive(Debug, Clone)]
-pub(super) struct Measure {
+pub(crate) struct Measure {
     pub environment: EnvironmentSettings,
     pub features: FeatureSchema,
     pub session: SessionSettings,

@@ -92,9 +92,9 @@ impl OnlineError {
 /// How a run stands.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Figures {
-    /// Slates shown.
+    /// Slates shown; gradient steps where a log is learned from.
     pub steps: u64,
-    /// Episodes begun.
+    /// Episodes begun; all those of a log.
     pub episodes: u64,
     /// Gradient steps.
     pub updates: u64,
@@ -102,10 +102,12 @@ pub struct Figures {
     pub mean_return: Option<f64>,
     /// Mean loss since the last figures.
     pub loss: Option<f64>,
+    /// The loss over those who are kept out of learning from a log.
+    pub validation_loss: Option<f64>,
     /// Mean length of the gradient since the last figures.
     pub gradient_norm: Option<f64>,
-    /// Epsilon or temperature.
-    pub exploration: f64,
+    /// Epsilon or temperature, where slates are shown.
+    pub exploration: Option<f64>,
     /// What the greedy policy measured, where it has just been.
     pub evaluation: Option<Summary>,
 }
@@ -174,8 +176,8 @@ struct Run<'a> {
     reward: f64,
     ended: u64,
     recent: VecDeque<f64>,
-    loss: Running,
-    norm: Running,
+    loss: RunningMean,
+    norm: RunningMean,
     best: Option<Best>,
 }
 
@@ -187,18 +189,18 @@ struct Best {
 
 /// A mean in the making.
 #[derive(Debug, Clone, Copy, Default)]
-struct Running {
+pub(crate) struct RunningMean {
     sum: f64,
     count: u64,
 }
 
-impl Running {
-    fn add(&mut self, value: f64) {
+impl RunningMean {
+    pub fn add(&mut self, value: f64) {
         self.sum += value;
         self.count += 1;
     }
 
-    fn take(&mut self) -> Option<f64> {
+    pub fn take(&mut self) -> Option<f64> {
         let mean = (self.count > 0).then(|| self.sum / self.count as f64);
         *self = Self::default();
         mean
@@ -213,14 +215,7 @@ impl<'a> Run<'a> {
             || -> Result<Lane, OnlineError> { Ok(Lane::new(settings.environment.build()?, &features, &session)?) };
         let lanes = (0..settings.lanes).map(|_| lane()).collect::<Result<Vec<_>, _>>()?;
         let encoder = lanes[0].encoder();
-        let problem = Problem {
-            state_width: encoder.state_width(),
-            item_width: encoder.item_width(),
-            window: session.history,
-            state_columns: encoder.state_columns(),
-            item_columns: encoder.item_columns(),
-            slate_size: spec.slate_size,
-        };
+        let problem = Problem::new(encoder, session.history, spec.slate_size);
         let learner = settings.algorithm.build(problem, seed_of(settings.seed, "networks", 0))?;
         let gathering = NStep::new(settings.algorithm.transition_steps(), settings.algorithm.discount());
         // A run shorter than the replay's capacity needs no more room than it has steps.
@@ -237,8 +232,8 @@ impl<'a> Run<'a> {
             reward: 0.0,
             ended: 0,
             recent: VecDeque::new(),
-            loss: Running::default(),
-            norm: Running::default(),
+            loss: RunningMean::default(),
+            norm: RunningMean::default(),
             best: None,
         })
     }
@@ -348,9 +343,9 @@ impl<'a> Run<'a> {
             self.best = Some(Best { mean: returns.mean, state: self.learner_state() });
         }
         let exploration = match self.settings.behaviour.at(self.progress()) {
-            slated_contract::slate::Exploration::EpsilonGreedy { epsilon } => epsilon,
-            slated_contract::slate::Exploration::Softmax { temperature } => temperature,
-            _ => 0.0,
+            slated_contract::slate::Exploration::EpsilonGreedy { epsilon } => Some(epsilon),
+            slated_contract::slate::Exploration::Softmax { temperature } => Some(temperature),
+            _ => None,
         };
         let recent = &self.recent;
         observer.figures(&Figures {
@@ -359,6 +354,7 @@ impl<'a> Run<'a> {
             updates: self.updates,
             mean_return: (!recent.is_empty()).then(|| recent.iter().sum::<f64>() / recent.len() as f64),
             loss: self.loss.take(),
+            validation_loss: None,
             gradient_norm: self.norm.take(),
             exploration,
             evaluation: Some(returns),

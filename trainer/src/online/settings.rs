@@ -67,7 +67,7 @@ pub struct OnlineSettings {
 }
 
 /// Reads `"lts-tutorial"` as well as a table; by hand, because serde's `untagged` would lose the key at fault.
-fn preset_or_table<'de, D: Deserializer<'de>>(deserializer: D) -> Result<EnvironmentSettings, D::Error> {
+pub(crate) fn preset_or_table<'de, D: Deserializer<'de>>(deserializer: D) -> Result<EnvironmentSettings, D::Error> {
     struct Either;
 
     impl<'de> Visitor<'de> for Either {

@@ -25,7 +25,7 @@ pub use plot::{
 };
 pub use progress_log::{ProgressLog, ProgressRow};
 pub use run_folder::RunFolder;
-pub use run_report::{Evaluation, RunReport};
+pub use run_report::{Evaluation, RunReport, RunSteps};
 
 /// A report that cannot be written.
 #[derive(Debug, Error)]

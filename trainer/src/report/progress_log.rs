@@ -10,9 +10,9 @@ use super::{Estimate, ReportError};
 /// How a run stands after a step. What was not measured is empty in the file.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct ProgressRow {
-    /// Environment steps so far.
+    /// Environment steps so far; gradient steps where a log is learned from.
     pub step: u64,
-    /// Episodes ended so far.
+    /// Episodes ended so far; all those of a log.
     pub episodes: u64,
     /// Time that the run has taken so far, all its parts added up, in seconds.
     pub seconds: f64,
@@ -20,6 +20,8 @@ pub struct ProgressRow {
     pub mean_return: Option<f64>,
     /// Mean loss of the gradient updates since the last row.
     pub loss: Option<f64>,
+    /// Loss over what is kept out of learning.
+    pub validation_loss: Option<f64>,
     /// Mean norm of the gradient before it was clipped.
     pub gradient_norm: Option<f64>,
     /// Share of random slates.
@@ -45,6 +47,7 @@ struct Record {
     evaluation_return: Option<f64>,
     evaluation_lower: Option<f64>,
     evaluation_upper: Option<f64>,
+    validation_loss: Option<f64>,
 }
 
 impl From<ProgressRow> for Record {
@@ -61,6 +64,7 @@ impl From<ProgressRow> for Record {
             evaluation_return: row.evaluation.map(|estimate| estimate.mean),
             evaluation_lower: row.evaluation.map(|estimate| estimate.lower),
             evaluation_upper: row.evaluation.map(|estimate| estimate.upper),
+            validation_loss: row.validation_loss,
         }
     }
 }
@@ -74,6 +78,7 @@ impl From<Record> for ProgressRow {
             seconds: record.seconds,
             mean_return: record.mean_return,
             loss: record.loss,
+            validation_loss: record.validation_loss,
             gradient_norm: record.gradient_norm,
             epsilon: record.epsilon,
             steps_per_second: record.steps_per_second,

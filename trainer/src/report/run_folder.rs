@@ -57,6 +57,7 @@ impl RunFolder {
             ("rollout/episodes", Some(row.episodes as f64)),
             ("rollout/epsilon", row.epsilon),
             ("train/loss", row.loss),
+            ("train/validation_loss", row.validation_loss),
             ("train/gradient_norm", row.gradient_norm),
             ("time/steps_per_second", row.steps_per_second),
             ("evaluation/mean_return", row.evaluation.map(|estimate| estimate.mean)),

@@ -14,6 +14,25 @@ pub struct Evaluation {
     pub confidence: f64,
 }
 
+/// What a run counts its progress in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum RunSteps {
+    /// Slates shown in an environment.
+    #[default]
+    Environment,
+    /// Gradient steps over a log.
+    Gradient,
+}
+
+impl RunSteps {
+    const fn label(self) -> &'static str {
+        match self {
+            Self::Environment => "environment steps",
+            Self::Gradient => "gradient steps",
+        }
+    }
+}
+
 /// What is to be said of a run besides its progress.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct RunReport {
@@ -21,8 +40,10 @@ pub struct RunReport {
     pub title: String,
     /// The algorithm's name.
     pub algorithm: String,
-    /// What it learned in.
+    /// What it learned in, or from.
     pub environment: String,
+    /// What its steps are.
+    pub steps: RunSteps,
     /// The seed of everything random.
     pub seed: u64,
     /// The settings of the run, as TOML.
@@ -43,9 +64,12 @@ impl RunReport {
     /// The plots, each with the name of its file.
     #[must_use]
     pub fn plots(&self, rows: &[ProgressRow]) -> Vec<(&'static str, Plot)> {
-        let mut plots = vec![("learning_curve", Plot::Curves(self.learning_curve(rows)))];
+        let mut plots = Vec::new();
+        if self.steps == RunSteps::Environment || rows.iter().any(|row| row.evaluation.is_some()) {
+            plots.push(("learning_curve", Plot::Curves(self.learning_curve(rows))));
+        }
         if rows.iter().any(|row| row.loss.is_some()) {
-            plots.push(("loss", Plot::Curves(loss_curve(rows))));
+            plots.push(("loss", Plot::Curves(self.loss_curve(rows))));
         }
         plots
     }
@@ -67,7 +91,8 @@ impl RunReport {
     }
 
     fn learning_curve(&self, rows: &[ProgressRow]) -> CurvePlot {
-        let mut curves = vec![curve("training, exploring", rows, |row| row.mean_return)];
+        let exploring = curve("training, exploring", rows, |row| row.mean_return);
+        let mut curves = if self.steps == RunSteps::Environment { vec![exploring] } else { Vec::new() };
         let evaluated = rows.iter().filter_map(|row| {
             let Estimate { mean, lower, upper } = row.evaluation?;
             Some(CurvePoint { x: row.step as f64, mean, interval: Some((lower, upper)) })
@@ -79,10 +104,25 @@ impl RunReport {
         let optimum = self.optimum.map(|value| Line { name: "optimum".to_owned(), value });
         CurvePlot {
             title: format!("Mean return while learning: {}", self.title),
-            x: Axis::linear("environment steps"),
+            x: Axis::linear(self.steps.label()),
             y: Axis::linear("mean return per episode"),
             curves,
             lines: optimum.into_iter().chain(self.baselines.iter().cloned()).collect(),
+        }
+    }
+
+    fn loss_curve(&self, rows: &[ProgressRow]) -> CurvePlot {
+        let curves = [
+            curve("loss", rows, |row| row.loss),
+            curve("validation loss", rows, |row| row.validation_loss),
+            curve("gradient norm", rows, |row| row.gradient_norm),
+        ];
+        CurvePlot {
+            title: "Loss and gradient norm".to_owned(),
+            x: Axis::linear(self.steps.label()),
+            y: Axis { label: "mean since the point before".to_owned(), scale: Scale::Log },
+            curves: curves.into_iter().filter(|curve| !curve.points.is_empty()).collect(),
+            lines: Vec::new(),
         }
     }
 
@@ -132,7 +172,7 @@ impl RunReport {
             ("algorithm".to_owned(), self.algorithm.clone()),
             ("environment".to_owned(), self.environment.clone()),
             ("seed".to_owned(), self.seed.to_string()),
-            ("environment steps".to_owned(), last.step.to_string()),
+            (self.steps.label().to_owned(), last.step.to_string()),
             ("episodes".to_owned(), last.episodes.to_string()),
             ("wall time".to_owned(), duration(last.seconds)),
         ];
@@ -150,17 +190,6 @@ impl RunReport {
 
 fn curve(name: &str, rows: &[ProgressRow], value: impl Fn(&ProgressRow) -> Option<f64>) -> Curve {
     Curve::line(name, rows.iter().filter_map(|row| Some((row.step as f64, value(row)?))))
-}
-
-fn loss_curve(rows: &[ProgressRow]) -> CurvePlot {
-    let curves = [curve("loss", rows, |row| row.loss), curve("gradient norm", rows, |row| row.gradient_norm)];
-    CurvePlot {
-        title: "Loss and gradient norm".to_owned(),
-        x: Axis::linear("environment steps"),
-        y: Axis { label: "mean since the point before".to_owned(), scale: Scale::Log },
-        curves: curves.into_iter().filter(|curve| !curve.points.is_empty()).collect(),
-        lines: Vec::new(),
-    }
 }
 
 /// A time in the units that a person would use.

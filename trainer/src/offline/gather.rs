@@ -1,0 +1,171 @@
+//! Decisions, one after the other, to sessions.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use slated_contract::feature::{EncodeError, Encoder, Features};
+use slated_contract::session::{SessionAccumulator, SessionSettings};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::episodes::{Episode, LoggedStep};
+use super::error::OfflineError;
+use crate::rollout::Observation;
+
+/// A decision as it was logged, raw.
+#[derive(Debug, Clone)]
+pub(super) struct Logged<'a> {
+    pub session_id: Option<&'a str>,
+    pub user_id: Option<&'a str>,
+    pub time: DateTime<Utc>,
+    pub user: &'a Features,
+    pub context: &'a Features,
+    /// As the policy saw them; empty where they were not logged.
+    pub session: &'a Features,
+    pub candidates: Vec<&'a Features>,
+}
+
+/// What came of it.
+#[derive(Debug, Clone)]
+pub(super) struct Outcome {
+    /// Indices of candidates.
+    pub slate: Vec<usize>,
+    pub consumed: Option<usize>,
+    pub reward: f64,
+}
+
+/// Puts decisions, which come in the order of time, into their sessions.
+pub(super) struct Gatherer {
+    encoder: Encoder,
+    fresh: SessionAccumulator,
+    gap_seconds: f64,
+    sessions: Vec<Session>,
+    /// Where the session of an id is, and that of a user without one.
+    by_id: HashMap<Box<str>, usize>,
+    by_user: HashMap<Box<str>, usize>,
+}
+
+struct Session {
+    episode: Episode,
+    accumulator: SessionAccumulator,
+    last: DateTime<Utc>,
+}
+
+impl Gatherer {
+    pub fn new(encoder: Encoder, session: &SessionSettings, gap_seconds: f64) -> Result<Self, OfflineError> {
+        let fresh = SessionAccumulator::new(session, encoder.item_width())?;
+        Ok(Self { encoder, fresh, gap_seconds, sessions: Vec::new(), by_id: HashMap::new(), by_user: HashMap::new() })
+    }
+
+    /// Adds a decision to its session.
+    pub fn add(&mut self, logged: &Logged<'_>, outcome: Outcome) -> Result<(), EncodeError> {
+        let index = self.session_of(logged);
+        let session = &mut self.sessions[index];
+        let mut observation = Observation { candidates: logged.candidates.len(), ..Observation::default() };
+        let own;
+        // The journal has the session as the policy saw it; a caller that logs none leaves it to be computed again.
+        let features = if logged.session.is_empty() {
+            own = session.accumulator.features(logged.time);
+            &own
+        } else {
+            logged.session
+        };
+        self.encoder.encode_state(logged.user, logged.context, features, &mut observation.state)?;
+        for candidate in &logged.candidates {
+            self.encoder.encode_item(candidate, &mut observation.items)?;
+        }
+        observation.history.extend(session.accumulator.history().flatten());
+        session.accumulator.show(logged.time);
+        if let Some(position) = outcome.consumed {
+            let width = self.encoder.item_width();
+            let item = outcome.slate[position] * width;
+            session.accumulator.respond(&observation.items[item..item + width], outcome.reward);
+        }
+        session.last = logged.time;
+        observation.state.shrink_to_fit();
+        observation.items.shrink_to_fit();
+        let Outcome { slate, consumed, reward } = outcome;
+        session.episode.steps.push(LoggedStep { observation: Arc::new(observation), slate, consumed, reward });
+        Ok(())
+    }
+
+    fn session_of(&mut self, logged: &Logged<'_>) -> usize {
+        let known = match (logged.session_id, logged.user_id) {
+            (Some(id), _) => self.by_id.get(id).copied(),
+            (None, Some(user)) => self
+                .by_user
+                .get(user)
+                .copied()
+                .filter(|&index| (logged.time - self.sessions[index].last).as_seconds_f64() <= self.gap_seconds),
+            (None, None) => None,
+        };
+        if let Some(index) = known {
+            return index;
+        }
+        let index = self.sessions.len();
+        let user = logged.user_id.or(logged.session_id);
+        self.sessions.push(Session {
+            // Whoever is not named is someone else each time.
+            episode: Episode {
+                user: user.map_or_else(|| xxh3_64(&index.to_le_bytes()), |user| xxh3_64(user.as_bytes())),
+                steps: Vec::new(),
+            },
+            accumulator: self.fresh.clone(),
+            last: logged.time,
+        });
+        match (logged.session_id, logged.user_id) {
+            (Some(id), _) => self.by_id.insert(id.into(), index),
+            (None, Some(user)) => self.by_user.insert(user.into(), index),
+            (None, None) => None,
+        };
+        index
+    }
+
+    /// The sessions, in the order in which they began.
+    pub fn finish(self) -> Vec<Episode> {
+        self.sessions.into_iter().map(|session| session.episode).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use slated_contract::feature::FeatureSchema;
+
+    use super::*;
+
+    #[test]
+    fn sessions_are_told_apart_by_id_or_by_silence() {
+        let schema: FeatureSchema =
+            serde_json::from_str(r#"{"user": [], "context": [], "session": [], "item": []}"#).unwrap();
+        let mut gatherer = Gatherer::new(Encoder::new(&schema).unwrap(), &SessionSettings::default(), 60.0).unwrap();
+        let none = Features::new();
+        let mut add = |session_id, user_id, second| {
+            let time = DateTime::from_timestamp(1_700_000_000 + second, 0).unwrap();
+            let logged = Logged {
+                session_id,
+                user_id,
+                time,
+                user: &none,
+                context: &none,
+                session: &none,
+                candidates: vec![&none, &none],
+            };
+            gatherer.add(&logged, Outcome { slate: vec![1], consumed: None, reward: second as f64 }).unwrap();
+        };
+        add(Some("s"), Some("u"), 0);
+        add(None, Some("u"), 10);
+        add(None, Some("v"), 20);
+        add(None, Some("u"), 70);
+        add(None, None, 80);
+        add(None, Some("u"), 131);
+        add(Some("s"), None, 9000);
+        add(None, None, 9001);
+        let episodes = gatherer.finish();
+        let rewards: Vec<Vec<f64>> =
+            episodes.iter().map(|episode| episode.steps.iter().map(|step| step.reward).collect()).collect();
+        let expected: [&[f64]; 6] = [&[0.0, 9000.0], &[10.0, 70.0], &[20.0], &[80.0], &[131.0], &[9001.0]];
+        assert_eq!(rewards, expected);
+        assert!(episodes[0].user == episodes[1].user && episodes[1].user == episodes[4].user, "the user is u");
+        assert!(episodes[3].user != episodes[5].user && episodes[2].user != episodes[1].user);
+    }
+}
