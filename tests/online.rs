@@ -8,7 +8,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use common::{must, python, slated};
+use common::{close, must, python, slated};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use slated::serving::BundleScorer;
@@ -160,14 +160,6 @@ fn every_graph_scores_in_onnx_runtime_as_in_training() {
     let output = Command::new(python()).arg("-c").arg(script).current_dir(folder.path()).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), VARIANTS.len().to_string());
-}
-
-fn close(inside: &[f32], outside: &[f32], algorithm: &str) {
-    assert_eq!(inside.len(), outside.len(), "{algorithm}");
-    let scale = inside.iter().fold(1.0_f32, |scale, value| scale.max(value.abs()));
-    for (inside, outside) in inside.iter().zip(outside) {
-        assert!((inside - outside).abs() <= 1e-5 * scale, "{algorithm}: {inside} in training, {outside} in service");
-    }
 }
 
 #[test]

@@ -236,3 +236,12 @@ pub fn python() -> PathBuf {
         .map(PathBuf::from)
         .expect("SLATED_TEST_PYTHON names a Python with the peers; run `make test`")
 }
+
+/// Holds the scores of a model in ONNX Runtime to those of its trainer.
+pub fn close(inside: &[f32], outside: &[f32], what: &str) {
+    assert_eq!(inside.len(), outside.len(), "{what}");
+    let scale = inside.iter().fold(1.0_f32, |scale, value| scale.max(value.abs()));
+    for (inside, outside) in inside.iter().zip(outside) {
+        assert!((inside - outside).abs() <= 1e-5 * scale, "{what}: {inside} in training, {outside} in service");
+    }
+}

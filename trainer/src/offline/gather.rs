@@ -22,7 +22,8 @@ pub(super) struct Logged<'a> {
     pub context: &'a Features,
     /// As the policy saw them; empty where they were not logged.
     pub session: &'a Features,
-    pub candidates: Vec<&'a Features>,
+    /// The id and the features of each.
+    pub candidates: Vec<(&'a str, &'a Features)>,
 }
 
 /// What came of it.
@@ -71,8 +72,8 @@ impl Gatherer {
             logged.session
         };
         self.encoder.encode_state(logged.user, logged.context, features, &mut observation.state)?;
-        for candidate in &logged.candidates {
-            self.encoder.encode_item(candidate, &mut observation.items)?;
+        for (id, features) in &logged.candidates {
+            self.encoder.encode_item(id, features, &mut observation.items)?;
         }
         observation.history.extend(session.accumulator.history().flatten());
         session.accumulator.show(logged.time);
@@ -139,7 +140,7 @@ mod tests {
             serde_json::from_str(r#"{"user": [], "context": [], "session": [], "item": []}"#).unwrap();
         let mut gatherer = Gatherer::new(Encoder::new(&schema).unwrap(), &SessionSettings::default(), 60.0).unwrap();
         let none = Features::new();
-        let mut add = |session_id, user_id, second| {
+        let mut add = |session_id, user_id, second: i64| {
             let time = DateTime::from_timestamp(1_700_000_000 + second, 0).unwrap();
             let logged = Logged {
                 session_id,
@@ -148,7 +149,7 @@ mod tests {
                 user: &none,
                 context: &none,
                 session: &none,
-                candidates: vec![&none, &none],
+                candidates: vec![("a", &none), ("b", &none)],
             };
             gatherer.add(&logged, Outcome { slate: vec![1], consumed: None, reward: second as f64 }).unwrap();
         };

@@ -102,7 +102,11 @@ fn logged(decision: &Decision) -> Logged<'_> {
         user: &decision.user,
         context: &decision.context,
         session: &decision.session,
-        candidates: decision.candidates.iter().map(|candidate| &candidate.features).collect(),
+        candidates: decision
+            .candidates
+            .iter()
+            .map(|candidate| (candidate.item.as_str(), &candidate.features))
+            .collect(),
     }
 }
 

@@ -116,11 +116,11 @@ impl<'a> Run<'a> {
         stop: &AtomicBool,
     ) -> Result<OfflineOutcome, OfflineError> {
         while self.updates < self.settings.updates {
-            if stop.load(Ordering::Relaxed) && self.updates > 0 {
+            self.stretch(observer)?;
+            if stop.load(Ordering::Relaxed) && self.updates < self.settings.updates {
                 let updates = self.updates;
                 return Ok(OfflineOutcome::Interrupted { checkpoint: self.save().encode()?, updates });
             }
-            self.stretch(observer)?;
         }
         let seed = seed_of(self.settings.seed, "final evaluation", 0);
         let returns = self.returns(self.settings.evaluation.final_episodes, seed)?;

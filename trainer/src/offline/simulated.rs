@@ -74,7 +74,7 @@ struct Pending {
     time: chrono::DateTime<chrono::Utc>,
     user: Features,
     session: Features,
-    candidates: Vec<Features>,
+    candidates: Vec<(String, Features)>,
     slate: Vec<usize>,
 }
 
@@ -90,7 +90,9 @@ impl Observer for Block<'_> {
             time: lane.now(),
             user: environment.user(),
             session: lane.session_features(),
-            candidates: (0..environment.spec().candidates).map(|candidate| environment.item(candidate)).collect(),
+            candidates: (0..environment.spec().candidates)
+                .map(|candidate| (environment.item_id(candidate), environment.item(candidate)))
+                .collect(),
             slate: slate.items.clone(),
         });
         Ok(())
@@ -108,7 +110,7 @@ impl Observer for Block<'_> {
             user: &pending.user,
             context: &Features::new(),
             session: &pending.session,
-            candidates: pending.candidates.iter().collect(),
+            candidates: pending.candidates.iter().map(|(id, features)| (id.as_str(), features)).collect(),
         };
         let consumed = outcome.consumed;
         // Without a response there is no feedback event, and so no reward.
