@@ -7,7 +7,7 @@ export CARGO_TARGET_DIR := $(shell . scripts/lib.sh && printf %s "$$CARGO_TARGET
 # Assigned on its own, because a failure inside a command's environment would go unnoticed.
 with_python = python=$$(scripts/python.sh) && SLATED_TEST_PYTHON="$$python"
 
-.PHONY: help setup demo test bench build fmt lint lint-format lint-rust lint-scripts audit clean
+.PHONY: help setup demo test bench evaluation build fmt lint lint-format lint-rust lint-scripts audit clean
 
 help: ## Say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -24,6 +24,9 @@ test: setup ## Run every test
 
 bench: setup ## Run the benchmarks, each beside its peer
 	$(with_python) cargo bench --workspace --locked
+
+evaluation: setup ## Evaluate policies on the Open Bandit rows, and print the table of docs/evaluation.md
+	cargo run --release --locked --example open_bandit
 
 build: ## Build the release binary
 	cargo build --release --locked

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, bail};
+use serde_json::json;
 use slated::evaluation::{EvidenceSettings, RewardModel, gather};
 use slated::journal::import::{CampaignLog, find_logs, import_log};
 use slated::serving::{EngineSettings, LoadedPolicy};
@@ -41,7 +42,7 @@ fn main() -> anyhow::Result<()> {
 }
 
 fn settings(journal: &Path) -> anyhow::Result<DatasetSettings> {
-    Ok(serde_json::from_value(serde_json::json!({ "journal": journal }))?)
+    Ok(serde_json::from_value(json!({ "journal": journal }))?)
 }
 
 /// Imports a log into a journal of its own.
@@ -63,28 +64,22 @@ async fn rounds(data: &DatasetSettings) -> anyhow::Result<Vec<Round>> {
     Ok(rounds)
 }
 
-/// The probabilities of a policy that looks at the position alone, from its log: what it says of the items it showed
-/// there, and the rest spread over those it did not show.
+/// The probabilities of a policy that looks at the position alone, averaged over the time of its log: how often it showed
+/// each item there. The deployed policy went on learning, so the propensity of an item changes from row to row, and only
+/// that of the item shown is logged.
 fn policy_by_position(rounds: &[Round]) -> anyhow::Result<HashMap<i32, Vec<f64>>> {
-    let mut known: HashMap<i32, Vec<Option<f64>>> = HashMap::new();
+    let mut shares: HashMap<i32, Vec<f64>> = HashMap::new();
     for Round { decision, .. } in rounds {
         let shown = &decision.slate[0];
         let index = decision.candidates.iter().position(|candidate| candidate.item == shown.item);
-        let items = known.entry(shown.position).or_insert_with(|| vec![None; decision.candidates.len()]);
-        let place = &mut items[index.context("an item that is no candidate was shown")?];
-        if place.is_some_and(|before| before != shown.marginal_propensity) {
-            bail!("item {} at position {} has two propensities", shown.item, shown.position);
-        }
-        *place = Some(shown.marginal_propensity);
+        let counts = shares.entry(shown.position).or_insert_with(|| vec![0.0; decision.candidates.len()]);
+        counts[index.context("an item that is no candidate was shown")?] += 1.0;
     }
-    let complete = |items: Vec<Option<f64>>| {
-        let (seen, unseen) = (items.iter().flatten().sum::<f64>(), items.iter().filter(|item| item.is_none()).count());
-        let rest = if unseen == 0 { 0.0 } else { (1.0 - seen).max(0.0) / unseen as f64 };
-        let items: Vec<f64> = items.into_iter().map(|item| item.unwrap_or(rest)).collect();
-        let sum: f64 = items.iter().sum();
-        items.iter().map(|item| item / sum).collect()
-    };
-    Ok(known.into_iter().map(|(position, items)| (position, complete(items))).collect())
+    for counts in shares.values_mut() {
+        let total: f64 = counts.iter().sum();
+        counts.iter_mut().for_each(|count| *count /= total);
+    }
+    Ok(shares)
 }
 
 type Estimators = Vec<Box<dyn Estimator<SingleLog>>>;
@@ -168,21 +163,27 @@ fn deployed<'a>(
 
 /// The learners, each with its settings.
 fn learners() -> anyhow::Result<Vec<(&'static str, AlgorithmSettings)>> {
-    let of = |name, value| Ok((name, serde_json::from_value::<AlgorithmSettings>(value)?));
+    // One impression in some 200 is clicked: what is explored with has the spread of such a reward, and not of one.
     [
-        ("linucb, alpha 0.05", serde_json::json!({"name": "linucb", "alpha": 0.05, "interaction": "additive"})),
-        ("linucb, alpha 0.05, outer", serde_json::json!({"name": "linucb", "alpha": 0.05, "interaction": "outer"})),
+        ("epsilon_greedy", json!({"name": "epsilon_greedy", "prior_mean": 0.004, "prior_weight": 200.0})),
+        ("ucb1, scale 0.05", json!({"name": "ucb1", "scale": 0.05})),
         (
-            "linear_thompson, scale 0.07",
-            serde_json::json!({"name": "linear_thompson", "scale": 0.07, "interaction": "additive"}),
+            "bernoulli_thompson, Beta(1, 250)",
+            json!({"name": "bernoulli_thompson", "successes": 1.0, "failures": 250.0}),
         ),
+        ("linucb, alpha 0.05", json!({"name": "linucb", "alpha": 0.05, "interaction": "additive"})),
+        ("linucb, alpha 0.05, outer", json!({"name": "linucb", "alpha": 0.05, "interaction": "outer"})),
+        ("linear_thompson, scale 0.07", json!({"name": "linear_thompson", "scale": 0.07, "interaction": "additive"})),
         (
             "linear_thompson, scale 0.07, outer",
-            serde_json::json!({"name": "linear_thompson", "scale": 0.07, "interaction": "outer"}),
+            json!({"name": "linear_thompson", "scale": 0.07, "interaction": "outer"}),
         ),
+        ("square_cb, gamma 10000", json!({"name": "square_cb", "gamma": 10000.0, "interaction": "additive"})),
+        ("bootstrap_ensemble", json!({"name": "bootstrap_ensemble", "interaction": "additive"})),
+        ("neural_linear, scale 0.07", json!({"name": "neural_linear", "scale": 0.07})),
     ]
     .into_iter()
-    .map(|(name, value)| of(name, value))
+    .map(|(name, value)| Ok((name, serde_json::from_value(value)?)))
     .collect()
 }
 
@@ -217,8 +218,7 @@ fn learned<'a>(
         let held_out = import(&second, work, &format!("second-{campaign}"))?;
         for (index, (name, algorithm)) in learners()?.into_iter().enumerate() {
             let policy = format!("{campaign}-{index}");
-            let mut training: TrainSettings =
-                serde_json::from_value(serde_json::json!({"policy": policy, "data": data}))?;
+            let mut training: TrainSettings = serde_json::from_value(json!({"policy": policy, "data": data}))?;
             training.algorithm = algorithm;
             let start = Start { version: 1, ..Start::default() };
             let Outcome::Finished(trained) = train(&training, start, &mut Silent, &AtomicBool::new(false))? else {

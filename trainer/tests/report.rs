@@ -7,7 +7,7 @@ use std::process::Command;
 
 use slated_trainer::report::{
     Axis, Curve, CurvePlot, CurvePoint, Estimate, Evaluation, Line, Plot, PointPlot, ProgressRow, ReportError,
-    RunFolder, RunReport, Series,
+    RunFolder, RunReport, RunSteps, Series,
 };
 use tempfile::TempDir;
 
@@ -116,6 +116,7 @@ fn report() -> RunReport {
         title: "sweets <1>".to_owned(),
         algorithm: "dqn".to_owned(),
         environment: "long_term_satisfaction".to_owned(),
+        steps: RunSteps::Environment,
         seed: 7,
         settings: "[algorithm]\ndiscount = 0.99\n".to_owned(),
         baselines: vec![Line { name: "random".to_owned(), value: 99.7 }],
