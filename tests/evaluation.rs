@@ -287,7 +287,7 @@ async fn decisions_without_propensities_are_no_evidence() {
         decision.slate.iter_mut().for_each(|shown| (shown.cascade_propensity, shown.marginal_propensity) = (1.0, 1.0));
         decision
     };
-    let is_late = |index: usize| index % 4 == 0;
+    let is_late = |index: usize| index.is_multiple_of(4);
     let all = honest.iter().enumerate();
     let marked: Vec<Decision> =
         all.clone().map(|(index, one)| if is_late(index) { late(one) } else { one.clone() }).collect();

@@ -65,8 +65,10 @@ pub fn next_choice(
             return None;
         }
         for row in scores.rows() {
-            chances[*best(row, constraints, 1).first()?] += 1.0 / f64::from(draws + 1);
+            chances[*best(row, constraints, 1).first()?] += 1.0;
         }
+        // Divided at the end: a sum of many parts of one may be more than one.
+        chances.iter_mut().for_each(|chance| *chance /= f64::from(draws + 1));
         return Some(chances);
     }
     let mut prefix = Prefix::new(constraints, scores.candidates());
@@ -74,4 +76,23 @@ pub fn next_choice(
     let next = Chooser { exploration, scores: scores.first(), constraints }.next(&prefix);
     next.iter().for_each(|&(candidate, chance)| chances[candidate] = chance);
     (!next.is_empty()).then_some(chances)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_choice_that_all_draws_agree_on_is_certain() {
+        for draws in 1..=300 {
+            let exploration = Exploration::PosteriorSampling { draws };
+            let rows: Vec<f32> = [1.0, 2.0].repeat(draws as usize + 1);
+            let scores = Scores::new(&rows, 2, &exploration).unwrap();
+            assert_eq!(
+                next_choice(&exploration, &scores, &[], &Constraints::default()),
+                Some(vec![0.0, 1.0]),
+                "{draws}"
+            );
+        }
+    }
 }

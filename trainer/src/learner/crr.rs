@@ -68,10 +68,11 @@ impl CrrSettings {
 }
 
 /// What an action counts for in imitation, by its advantage A in scaled units.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "form", rename_all = "snake_case", deny_unknown_fields)]
 pub enum CrrFilter {
     /// `1{A > 0}`.
+    #[default]
     Binary,
     /// `min(exp(A / temperature), most)`.
     Exponential {
@@ -85,12 +86,6 @@ pub enum CrrFilter {
 
 const fn most() -> f64 {
     20.0
-}
-
-impl Default for CrrFilter {
-    fn default() -> Self {
-        Self::Binary
-    }
 }
 
 impl CrrFilter {
