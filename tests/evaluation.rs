@@ -309,3 +309,24 @@ async fn decisions_without_propensities_are_no_evidence() {
     assert_eq!(code, Some(3), "{error}");
     assert!(error.contains("not_evaluable"), "{error}");
 }
+
+#[test]
+fn the_evidence_of_simulated_users_is_true_as_often_as_it_says() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let args = ["demo", "evidence", "--logs", "60", "--users", "50", "--truth-users", "20000", "--work", "evidence"];
+    let printed = common::must(folder.path(), &[&args[..], &["--threads", "2"]].concat());
+    assert_eq!(printed, common::must(folder.path(), &[&args[..], &["--threads", "3"]].concat()));
+    assert!(folder.path().join("evidence/evidence.png").is_file());
+    let cells = |row: &str| -> Vec<f64> {
+        // The last: the gate's table has nothing but numbers.
+        let line = printed.lines().rfind(|line| line.starts_with(row)).unwrap_or_else(|| panic!("no {row}: {printed}"));
+        line.split('|').filter_map(|cell| cell.trim().trim_end_matches('%').parse().ok()).collect()
+    };
+    // Of 60 logs, 95% is 57 with a deviation of 1.7.
+    let doubly_robust = cells("| 1000 | `dr` |");
+    assert!(doubly_robust[1] >= 86.0 && doubly_robust[2] >= 86.0, "{printed}");
+    // The intervals of a model that is wrong do not know it.
+    assert!(cells("| 1000 | `dm` |")[1] < 80.0, "{printed}");
+    let [_, better, same, worse] = cells("| 1000 |")[..] else { panic!("{printed}") };
+    assert!(better > 50.0 && same <= 12.0 && worse == 0.0, "{printed}");
+}

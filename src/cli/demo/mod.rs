@@ -1,5 +1,6 @@
 //! `slated demo`: the whole loop, once, on real data.
 
+mod evidence;
 mod offline;
 mod rounds;
 mod service;
@@ -37,7 +38,8 @@ Examples:
   slated demo --rounds 1000 --exit
   slated demo --data /data/open_bandit_dataset --work /tmp/demo
   slated demo tutorial
-  slated demo offline --quick"
+  slated demo offline --quick
+  slated demo evidence"
 )]
 pub struct DemoArgs {
     #[command(subcommand)]
@@ -66,6 +68,7 @@ pub struct DemoArgs {
 enum DemoCommand {
     Tutorial(tutorial::TutorialArgs),
     Offline(offline::OfflineArgs),
+    Evidence(evidence::EvidenceArgs),
 }
 
 /// Runs the demo.
@@ -73,6 +76,7 @@ pub fn run(global: &Global, args: &DemoArgs) -> anyhow::Result<()> {
     match &args.which {
         Some(DemoCommand::Tutorial(args)) => return tutorial::run(global, args),
         Some(DemoCommand::Offline(args)) => return offline::run(global, args),
+        Some(DemoCommand::Evidence(args)) => return evidence::run(global, args),
         None => {}
     }
     global.start([])?;
