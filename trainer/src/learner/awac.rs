@@ -3,7 +3,6 @@
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
-use slated_contract::slate::SlateObjective;
 
 use super::checkpoint::{Checkpoint, CheckpointError};
 use super::critic::{Critic, MiniBatch, Regression, expectation, followed};
@@ -131,10 +130,6 @@ impl Learner for Awac {
 
     fn copy(&self) -> Box<dyn Learner> {
         Box::new(self.clone())
-    }
-
-    fn objective(&self) -> Option<SlateObjective> {
-        None
     }
 
     fn export(&self) -> Result<Exported, OnnxError> {

@@ -3,7 +3,6 @@
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
-use slated_contract::slate::SlateObjective;
 use slated_contract::tensor::{MASK, SCORES, Signature};
 
 use super::checkpoint::{Checkpoint, CheckpointError};
@@ -152,10 +151,6 @@ impl Learner for Bcq {
 
     fn copy(&self) -> Box<dyn Learner> {
         Box::new(self.clone())
-    }
-
-    fn objective(&self) -> Option<SlateObjective> {
-        None
     }
 
     fn export(&self) -> Result<Exported, OnnxError> {

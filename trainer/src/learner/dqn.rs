@@ -5,7 +5,6 @@ use std::ops::Range;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
-use slated_contract::slate::SlateObjective;
 use slated_contract::tensor::{SCORES, Signature};
 
 use super::checkpoint::{Checkpoint, CheckpointError};
@@ -260,10 +259,6 @@ impl Learner for Dqn {
 
     fn copy(&self) -> Box<dyn Learner> {
         Box::new(self.clone())
-    }
-
-    fn objective(&self) -> Option<SlateObjective> {
-        None
     }
 
     fn export(&self) -> Result<Exported, OnnxError> {

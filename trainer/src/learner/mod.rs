@@ -80,7 +80,9 @@ pub trait Learner: Send + Sync {
     fn copy(&self) -> Box<dyn Learner>;
 
     /// How scores and appeal make a slate; `None` where the scores alone rank.
-    fn objective(&self) -> Option<SlateObjective>;
+    fn objective(&self) -> Option<SlateObjective> {
+        None
+    }
 
     /// The policy as it stands.
     ///
