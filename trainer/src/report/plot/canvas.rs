@@ -27,8 +27,8 @@ pub const INK: RGBColor = RGBColor(0x1f, 0x29, 0x33);
 pub const MUTED: RGBColor = RGBColor(0x52, 0x60, 0x6d);
 /// Grid lines.
 pub const GRID: RGBColor = RGBColor(0xe4, 0xe7, 0xeb);
-/// Told apart by colour-blind readers too (Okabe and Ito).
-pub const PALETTE: [RGBColor; 7] = [
+/// The first are told apart by colour-blind readers too (Okabe and Ito).
+pub const PALETTE: [RGBColor; 11] = [
     RGBColor(0x00, 0x72, 0xb2),
     RGBColor(0xd5, 0x5e, 0x00),
     RGBColor(0x00, 0x9e, 0x73),
@@ -36,6 +36,10 @@ pub const PALETTE: [RGBColor; 7] = [
     RGBColor(0xe6, 0x9f, 0x00),
     RGBColor(0x56, 0xb4, 0xe9),
     RGBColor(0x7a, 0x51, 0x95),
+    RGBColor(0x1f, 0x29, 0x33),
+    RGBColor(0x8c, 0x4a, 0x2f),
+    RGBColor(0x6b, 0x8e, 0x23),
+    RGBColor(0x9a, 0xa5, 0xb1),
 ];
 
 /// The colour of the n-th curve, line or series.
