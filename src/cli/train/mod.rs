@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
-use slated_contract::policy::{Bundle, BundleWriter, latest_version, versions};
+use slated_contract::policy::{Bundle, BundleWriter, Manifest, latest_version, versions};
 use slated_trainer::offline::{OfflineAlgorithm, OfflineSettings, check_offline, read_journal};
 use slated_trainer::online::OnlineSettings;
 use slated_trainer::rollout::Summary;
@@ -237,13 +237,7 @@ pub fn train_and_publish(
             Err(Interrupted(message).into())
         }
         Outcome::Finished(trained) => {
-            let writer = BundleWriter::stage(models, &trained.manifest, &trained.model, Some(&trained.learner))?;
-            LoadedPolicy::load_folder(&writer.folder(), &EngineSettings::default())
-                .context("the new bundle cannot be served")?;
-            let folder = writer.publish()?;
-            if checkpoint.exists() {
-                fs::remove_file(&checkpoint).with_context(|| format!("{} cannot be removed", checkpoint.display()))?;
-            }
+            let folder = publish(models, &trained.manifest, &trained.model, Some(&trained.learner), &checkpoint)?;
             Ok(Published { trained: *trained, folder })
         }
     }
@@ -255,6 +249,24 @@ fn base(models: &Path, policy: &str) -> anyhow::Result<(u64, Vec<u8>)> {
     let learner =
         learner.with_context(|| format!("version {version} of `{policy}` has no learner's state to continue from"))?;
     Ok((version, learner))
+}
+
+/// Puts a bundle in its place once ONNX Runtime has reproduced the trainer's scores, and removes the run's checkpoint.
+fn publish(
+    models: &Path,
+    manifest: &Manifest,
+    model: &[u8],
+    learner: Option<&[u8]>,
+    checkpoint: &Path,
+) -> anyhow::Result<PathBuf> {
+    let writer = BundleWriter::stage(models, manifest, model, learner)?;
+    LoadedPolicy::load_folder(&writer.folder(), &EngineSettings::default())
+        .context("the new bundle cannot be served")?;
+    let folder = writer.publish()?;
+    if checkpoint.exists() {
+        fs::remove_file(checkpoint).with_context(|| format!("{} cannot be removed", checkpoint.display()))?;
+    }
+    Ok(folder)
 }
 
 /// Where an interrupted run of a policy leaves its checkpoint.

@@ -4,8 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use anyhow::Context;
-use slated_contract::policy::{BundleWriter, versions};
+use slated_contract::policy::versions;
 use slated_trainer::offline::{
     Experience, LearnedOffline, OfflineError, OfflineOutcome, OfflineSettings, train_offline,
 };
@@ -13,8 +12,7 @@ use slated_trainer::report::{Evaluation, Line, RunFolder, RunReport, RunSteps, p
 
 use super::super::exit::Interrupted;
 use super::online::{Watch, estimate, resumed};
-use super::{checkpoint_of, save};
-use crate::serving::{EngineSettings, LoadedPolicy};
+use super::{checkpoint_of, publish, save};
 
 /// A policy in its place.
 pub struct PublishedOffline {
@@ -70,13 +68,7 @@ pub fn train_and_publish_offline(
         }
         Ok(OfflineOutcome::Finished(learned)) => {
             folder.write_report(&describe(Some(&learned)))?;
-            let writer = BundleWriter::stage(models, &learned.manifest, &learned.model, None)?;
-            LoadedPolicy::load_folder(&writer.folder(), &EngineSettings::default())
-                .context("the new bundle cannot be served")?;
-            let place = writer.publish()?;
-            if checkpoint.exists() {
-                fs::remove_file(&checkpoint).with_context(|| format!("{} cannot be removed", checkpoint.display()))?;
-            }
+            let place = publish(models, &learned.manifest, &learned.model, None, &checkpoint)?;
             Ok(PublishedOffline { learned: *learned, folder: place, seconds })
         }
     }

@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use anyhow::Context;
-use slated_contract::policy::{BundleWriter, versions};
+use slated_contract::policy::versions;
 use slated_trainer::online::{
     Figures, Learned, Observer, OnlineError, OnlineOutcome, OnlineSettings, check_online, train_online,
 };
@@ -18,8 +17,8 @@ use slated_trainer::rollout::{Actor, Rollout, Summary};
 
 use super::super::exit::Interrupted;
 use super::super::progress::Drawn;
-use super::{checkpoint_of, save};
-use crate::serving::{EngineSettings, LoadedPolicy, library};
+use super::{checkpoint_of, publish, save};
+use crate::serving::library;
 
 /// Episodes that measure each baseline of a report.
 const BASELINE_EPISODES: u64 = 500;
@@ -83,13 +82,7 @@ pub fn train_and_publish_online(
         }
         Ok(OnlineOutcome::Finished(learned)) => {
             folder.write_report(&describe(Some(&learned))?)?;
-            let writer = BundleWriter::stage(models, &learned.manifest, &learned.model, None)?;
-            LoadedPolicy::load_folder(&writer.folder(), &EngineSettings::default())
-                .context("the new bundle cannot be served")?;
-            let place = writer.publish()?;
-            if checkpoint.exists() {
-                fs::remove_file(&checkpoint).with_context(|| format!("{} cannot be removed", checkpoint.display()))?;
-            }
+            let place = publish(models, &learned.manifest, &learned.model, None, &checkpoint)?;
             let point = |row: &ProgressRow| Some((row.step as f64, row.evaluation?.mean));
             let curve = folder.rows().iter().filter_map(point).collect();
             Ok(PublishedOnline { learned: *learned, folder: place, seconds, curve })
