@@ -72,6 +72,16 @@ data = { reward = { weights = { watch = 1.0 } } }
     // Random slates return 99, the optimum is 226.
     let found = report["runs"][1]["return"]["mean"].as_f64().unwrap();
     assert!(found > 180.0, "{found}");
+    // What it learned from is no evidence for it, unless that is asked for.
+    let evaluate = |args: &[&str]| {
+        let all = ["evaluate", "--policy", "p", "--no-replay", "--journal", "journal"];
+        let output = slated(folder.path(), &[&all[..], args].concat());
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (code, error) = evaluate(&[]);
+    assert!(code == Some(3) && error.contains("the last that the policy has learned from"), "{code:?} {error}");
+    let (code, error) = evaluate(&["--include-learned"]);
+    assert!(matches!(code, Some(0 | 5)), "{code:?} {error}");
     let manifest = std::fs::read(folder.path().join("models/p/1/policy.json")).unwrap();
     let manifest: Value = serde_json::from_slice(&manifest).unwrap();
     assert_eq!(manifest["training"]["decisions"], 6000);

@@ -263,8 +263,10 @@ fn learned_until(
     policy: &LoadedPolicy,
 ) -> anyhow::Result<Option<(chrono::DateTime<chrono::Utc>, String)>> {
     let learner = Bundle::open(models, &policy.manifest.name, Some(policy.manifest.version))?.learner()?;
-    // Other learners keep other states, which say nothing of a journal.
-    Ok(learner.and_then(|bytes| LearnerState::decode(&bytes).ok()).and_then(|state| state.notes.until))
+    // Learners without a state to go on from leave it in the manifest.
+    let recorded = policy.manifest.training.as_ref().and_then(|training| training.learned_until.clone());
+    let recorded = recorded.map(|until| (until.time, until.decision_id));
+    Ok(learner.and_then(|bytes| LearnerState::decode(&bytes).ok()).and_then(|state| state.notes.until).or(recorded))
 }
 
 /// The verdict's figures as the manifest keeps them, the deciding one first.

@@ -57,6 +57,7 @@ fn log(shown_a: usize) -> Experience {
         episodes: episodes.collect(),
         reward: serde_json::from_value(json!({"weights": {"click": 1.0}})).unwrap(),
         feedback: 0,
+        until: None,
     }
 }
 

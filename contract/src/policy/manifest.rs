@@ -1,6 +1,6 @@
 //! `policy.json`: everything about a policy but its weights.
 
-use chrono::DateTime;
+use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -96,6 +96,19 @@ pub struct TrainingRecord {
     /// The version whose learner it continued, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub continued_from: Option<u64>,
+    /// The last decision of a journal that it saw, in the order of (time, id), where no learner's state says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub learned_until: Option<LearnedUntil>,
+}
+
+/// A place in a journal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LearnedUntil {
+    /// The decision's time.
+    pub time: DateTime<Utc>,
+    /// Its id.
+    pub decision_id: String,
 }
 
 /// One figure of an offline evaluation.

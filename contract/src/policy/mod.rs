@@ -8,6 +8,6 @@ pub use bundle::{
     sha256_hex, versions,
 };
 pub use manifest::{
-    Algorithm, Comparison, Evaluation, FORMAT, Manifest, ManifestError, Parity, SlateLimits, TrainingRecord,
-    check_policy_name, json_schema,
+    Algorithm, Comparison, Evaluation, FORMAT, LearnedUntil, Manifest, ManifestError, Parity, SlateLimits,
+    TrainingRecord, check_policy_name, json_schema,
 };

@@ -55,6 +55,7 @@ pub(super) fn learned(
             reward: experience.reward.clone(),
             seed: settings.seed,
             continued_from: None,
+            learned_until: experience.until.clone(),
         },
         evaluation: returns.iter().map(simulated_return).collect(),
     };

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use slated_contract::feature::FeatureSchema;
+use slated_contract::policy::LearnedUntil;
 use slated_contract::reward::RewardDefinition;
 use slated_contract::session::SessionSettings;
 
@@ -57,6 +58,8 @@ pub struct Experience {
     pub reward: RewardDefinition,
     /// How many feedback events counted.
     pub feedback: u64,
+    /// The last decision of the journal; absent where the log is of none.
+    pub until: Option<LearnedUntil>,
 }
 
 impl Experience {

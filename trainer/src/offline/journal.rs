@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use slated_contract::event::Decision;
 use slated_contract::feature::{Encoder, FeatureSchema};
+use slated_contract::policy::LearnedUntil;
 use slated_contract::session::{SessionAccumulator, SessionSettings};
 
 use super::episodes::Experience;
@@ -78,8 +79,12 @@ async fn read(
     let mut gatherer = Gatherer::new(Encoder::new(&features)?, &session, settings.episodes.gap_seconds)?;
     let mut rounds = Dataset::open(data).await?;
     progress.stage("reading sessions", Some(rounds.total()));
+    let mut until = None;
     while let Some(batch) = rounds.next().await? {
         progress.advance(batch.len() as u64);
+        until = batch
+            .last()
+            .map(|round| LearnedUntil { time: round.decision.time, decision_id: round.decision.decision_id.clone() });
         for round in &batch {
             let decision = &round.decision;
             gatherer
@@ -89,8 +94,8 @@ async fn read(
     }
     let summary = rounds.summary().clone();
     let episodes = gatherer.finish();
-    let experience =
-        Experience { features, session, episodes, reward: data.reward.clone(), feedback: summary.counted_feedback };
+    let (reward, feedback) = (data.reward.clone(), summary.counted_feedback);
+    let experience = Experience { features, session, episodes, reward, feedback, until };
     Ok((experience, summary))
 }
 

@@ -55,6 +55,7 @@ pub fn simulate(
             ..RewardDefinition::default()
         },
         feedback: ended.iter().map(|episode| u64::from(episode.responses)).sum(),
+        until: None,
     })
 }
 

@@ -110,6 +110,7 @@ pub(super) fn learned(
             },
             seed: settings.seed,
             continued_from: None,
+            learned_until: None,
         },
         evaluation: vec![simulated_return(&returns)],
     };

@@ -200,6 +200,8 @@ impl<'a> Learning<'a> {
                 reward: settings.data.reward.clone(),
                 seed: settings.seed,
                 continued_from: start.continue_from.as_ref().map(|(version, _)| *version),
+                // The learner's state goes with the bundle.
+                learned_until: None,
             }),
             evaluation: Vec::new(),
             parity: parity.transpose()?,
