@@ -87,7 +87,7 @@ pub fn find<E: Event>(path: &Path, id: &str) -> Result<Option<E>, SegmentError> 
     let batches = builder.with_row_filter(filter).build().map_err(|error| failed(error.to_string()))?;
     for batch in batches {
         let batch = batch.map_err(|error| failed(error.to_string()))?;
-        if let Some(event) = event::decode(&batch).map_err(|error| failed(error.to_string()))?.pop() {
+        if let Some(event) = E::decode(&batch).map_err(|error| failed(error.to_string()))?.pop() {
             return Ok(Some(event));
         }
     }

@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
-use super::{Decision, Feedback, RouteChange};
+use super::{Decision, Feedback, RouteChange, rows};
 
 /// A kind of event that the journal keeps.
 pub trait Event: Serialize + DeserializeOwned + Clone + Send + Sync + 'static {
@@ -24,6 +24,14 @@ pub trait Event: Serialize + DeserializeOwned + Clone + Send + Sync + 'static {
 
     /// When it was received; decides the date folder it goes to.
     fn time(&self) -> DateTime<Utc>;
+
+    /// The events of a record batch.
+    ///
+    /// # Errors
+    /// A batch that lacks a column, or holds values that are no event's.
+    fn decode(batch: &RecordBatch) -> Result<Vec<Self>, ColumnsError> {
+        serde_arrow::from_record_batch(batch).map_err(ColumnsError::of::<Self>)
+    }
 
     /// What events are ordered by, within a segment and over the journal.
     fn order(&self) -> (DateTime<Utc>, &str) {
@@ -58,6 +66,10 @@ impl Event for Decision {
 
     fn time(&self) -> DateTime<Utc> {
         self.time
+    }
+
+    fn decode(batch: &RecordBatch) -> Result<Vec<Self>, ColumnsError> {
+        rows::decisions(batch).map_err(ColumnsError::of::<Self>)
     }
 }
 
@@ -107,14 +119,6 @@ pub fn encode<E: Event>(events: &[E]) -> Result<RecordBatch, ColumnsError> {
     let columns = E::columns();
     let batch = serde_arrow::to_record_batch(columns.fields(), &events).map_err(ColumnsError::of::<E>)?;
     batch.with_schema(Arc::clone(columns)).map_err(ColumnsError::of::<E>)
-}
-
-/// The events of a record batch.
-///
-/// # Errors
-/// A batch that lacks a column, or holds values that are no event's.
-pub fn decode<E: Event>(batch: &RecordBatch) -> Result<Vec<E>, ColumnsError> {
-    serde_arrow::from_record_batch(batch).map_err(ColumnsError::of::<E>)
 }
 
 static DECISION: LazyLock<SchemaRef> = LazyLock::new(|| {
@@ -279,7 +283,7 @@ mod tests {
         let events = vec![decision(), other];
         let batch = encode(&events).unwrap();
         assert_eq!(&batch.schema(), Decision::columns());
-        assert_eq!(decode::<Decision>(&batch).unwrap(), events);
+        assert_eq!(Decision::decode(&batch).unwrap(), events);
     }
 
     #[test]
@@ -287,7 +291,7 @@ mod tests {
         let batch = encode(&[decision()]).unwrap();
         let version_1 = (0..17).collect::<Vec<_>>();
         assert_eq!(batch.schema().field(16).name(), "propensity_draws");
-        let read = decode::<Decision>(&batch.project(&version_1).unwrap()).unwrap();
+        let read = Decision::decode(&batch.project(&version_1).unwrap()).unwrap();
         let expected = Decision {
             marginal_draws: None,
             mode: Mode::Policy,
@@ -317,13 +321,13 @@ mod tests {
             position: Some(2),
         };
         let batch = encode(std::slice::from_ref(&feedback)).unwrap();
-        assert_eq!(decode::<Feedback>(&batch).unwrap(), [feedback]);
+        assert_eq!(Feedback::decode(&batch).unwrap(), [feedback]);
     }
 
     #[test]
     fn a_batch_of_another_kind_is_refused_by_name() {
         let batch = encode(&[decision()]).unwrap();
-        let error = decode::<Feedback>(&batch).unwrap_err().to_string();
+        let error = Feedback::decode(&batch).unwrap_err().to_string();
         assert!(error.starts_with("feedback: "), "{error}");
     }
 }

@@ -2,19 +2,21 @@
 
 mod change;
 mod columns;
+mod conform;
 mod decision;
 mod feedback;
 mod identifier;
+mod rows;
 mod segment;
 
 pub use change::RouteChange;
-pub use columns::{ColumnsError, Event, decode, encode, schema};
+pub use columns::{ColumnsError, Event, encode, schema};
 pub use decision::{Alternative, Candidate, Decision, Mode, Shown};
 pub use feedback::Feedback;
 pub use identifier::{
     Identifier, IdentifierError, MAX_IDENTIFIER, check_event_type, check_identifier, deterministic_id,
 };
-pub use segment::{DateSegments, SegmentError, SegmentReader, segments};
+pub use segment::{Columns, DateSegments, SegmentError, SegmentReader, count, segments};
 
 /// The version of the journal's columns; written into every segment's metadata.
 ///

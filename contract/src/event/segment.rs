@@ -6,11 +6,16 @@
 use std::fs::File;
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use arrow::array::RecordBatch;
+use arrow::datatypes::{FieldRef, Schema, SchemaRef};
+use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use thiserror::Error;
 
-use super::{Event, decode};
+use super::Event;
+use super::conform::conform;
 
 /// A segment that cannot be read or written.
 #[derive(Debug, Error)]
@@ -72,6 +77,70 @@ fn is_segment(path: &Path) -> bool {
     name.ends_with(".parquet") && !name.starts_with('.')
 }
 
+fn parquet(path: &Path) -> Result<ParquetRecordBatchReaderBuilder<File>, SegmentError> {
+    let failed = SegmentError::at(path);
+    let file = File::open(path).map_err(|error| failed(error.to_string()))?;
+    ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| failed(error.to_string()))
+}
+
+/// How many events a file holds, from its footer alone.
+///
+/// # Errors
+/// A file that is no Parquet.
+pub fn count(path: &Path) -> Result<u64, SegmentError> {
+    let rows = parquet(path)?.metadata().file_metadata().num_rows();
+    u64::try_from(rows).map_err(|_| SegmentError::at(path)(format!("its footer counts {rows} rows")))
+}
+
+/// Some columns of a kind of event, to be read without the others.
+#[derive(Debug, Clone)]
+pub struct Columns {
+    schema: SchemaRef,
+}
+
+impl Columns {
+    /// The columns of these names, in this order; names that events of this kind do not have are passed over.
+    #[must_use]
+    pub fn of<E: Event>(names: &[&str]) -> Self {
+        let fields = names.iter().filter_map(|name| E::columns().field_with_name(name).ok().cloned());
+        Self { schema: Arc::new(Schema::new(fields.collect::<Vec<_>>())) }
+    }
+
+    /// The columns.
+    #[must_use]
+    pub const fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// Reads a file, `batch` events at a time.
+    ///
+    /// # Errors
+    /// A file that is no Parquet or lacks a column; on the way, cells that are not of the declared type.
+    pub fn read(
+        &self,
+        path: &Path,
+        batch: usize,
+    ) -> Result<impl Iterator<Item = Result<RecordBatch, SegmentError>> + use<>, SegmentError> {
+        let builder = parquet(path)?;
+        let names = self.schema.fields().iter().map(|field| field.name().as_str());
+        let mask = ProjectionMask::columns(builder.parquet_schema(), names);
+        let batches = builder.with_projection(mask).with_batch_size(batch).build();
+        let batches = batches.map_err(|error| SegmentError::at(path)(error.to_string()))?;
+        let (schema, path) = (Arc::clone(&self.schema), path.to_owned());
+        Ok(batches.map(move |batch| {
+            let failed = SegmentError::at(&path);
+            let batch = batch.map_err(|error| failed(error.to_string()))?;
+            let column = |field: &FieldRef| {
+                let missing = || failed(format!("column `{}` is missing", field.name()));
+                let array = batch.column_by_name(field.name()).ok_or_else(missing)?;
+                conform(field, array).map_err(|error| failed(error.to_string()))
+            };
+            let columns = schema.fields().iter().map(column).collect::<Result<_, _>>()?;
+            RecordBatch::try_new(Arc::clone(&schema), columns).map_err(|error| failed(error.to_string()))
+        }))
+    }
+}
+
 /// The events of one file, in batches.
 pub struct SegmentReader<E> {
     path: PathBuf,
@@ -85,10 +154,8 @@ impl<E: Event> SegmentReader<E> {
     /// # Errors
     /// A file that is no Parquet.
     pub fn open(path: &Path, batch: usize) -> Result<Self, SegmentError> {
-        let failed = SegmentError::at(path);
-        let file = File::open(path).map_err(|error| failed(error.to_string()))?;
-        let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| failed(error.to_string()))?;
-        let batches = builder.with_batch_size(batch).build().map_err(|error| failed(error.to_string()))?;
+        let batches = parquet(path)?.with_batch_size(batch).build();
+        let batches = batches.map_err(|error| SegmentError::at(path)(error.to_string()))?;
         Ok(Self { path: path.to_owned(), batches, kind: PhantomData })
     }
 }
@@ -99,6 +166,6 @@ impl<E: Event> Iterator for SegmentReader<E> {
     fn next(&mut self) -> Option<Self::Item> {
         let failed = SegmentError::at(&self.path);
         let batch = self.batches.next()?.map_err(|error| failed(error.to_string()));
-        Some(batch.and_then(|batch| decode(&batch).map_err(|error| failed(error.to_string()))))
+        Some(batch.and_then(|batch| E::decode(&batch).map_err(|error| failed(error.to_string()))))
     }
 }

@@ -100,6 +100,19 @@ impl Features {
         Self(Vec::new())
     }
 
+    pub(crate) fn with_capacity(capacity: usize) -> Self {
+        Self(Vec::with_capacity(capacity))
+    }
+
+    /// Adds a feature; a name that stands twice is an error.
+    pub(crate) fn push(&mut self, name: CompactString, value: FeatureValue) -> Result<(), String> {
+        if self.get(&name).is_some() {
+            return Err(format!("feature `{name}` is given twice"));
+        }
+        self.0.push((name, value));
+        Ok(())
+    }
+
     /// Sets `name`, replacing the value it had.
     pub fn insert(&mut self, name: impl Into<CompactString>, value: impl Into<FeatureValue>) {
         let (name, value) = (name.into(), value.into());
@@ -210,12 +223,10 @@ where
         }
 
         fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Features, A::Error> {
-            let mut features = Features(Vec::with_capacity(map.size_hint().unwrap_or(8).min(1024)));
+            let mut features = Features::with_capacity(map.size_hint().unwrap_or(8).min(1024));
             while let Some((name, value)) = map.next_entry::<CompactString, V>()? {
-                if features.get(&name).is_some() {
-                    return Err(A::Error::custom(format_args!("feature `{name}` is given twice")));
-                }
-                features.0.push((name, value.try_into().map_err(A::Error::custom)?));
+                let value = value.try_into().map_err(A::Error::custom)?;
+                features.push(name, value).map_err(A::Error::custom)?;
             }
             Ok(features)
         }

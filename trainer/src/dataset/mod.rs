@@ -5,8 +5,10 @@ mod join;
 mod merge;
 mod reader;
 mod reward;
+mod scan;
 mod summary;
 
 pub use infer::{InferError, SchemaInference};
+pub use join::{Joined, Outcome, Outcomes};
 pub use reader::{Dataset, DatasetError, DatasetSettings, Round};
 pub use summary::{DatasetSummary, RoundDigest};

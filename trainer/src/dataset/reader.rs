@@ -1,18 +1,16 @@
 //! Reading the journal: decisions with what came of them, in the order in which they were decided.
 
-use std::collections::HashSet;
 use std::path::PathBuf;
 
 use chrono::{DateTime, Utc};
 use datafusion::error::DataFusionError;
 use serde::{Deserialize, Serialize};
-use slated_contract::event::{self, Decision, Event, Feedback, SegmentError};
+use slated_contract::event::{Decision, Event, Feedback, SegmentError, segments};
 use slated_contract::reward::{RewardDefinition, RewardError};
 use thiserror::Error;
-use xxhash_rust::xxh3::xxh3_128;
 
 use super::DatasetSummary;
-use super::join::Outcomes;
+use super::join::{Outcomes, chosen_dates};
 use super::merge::MergedDecisions;
 use super::reward::{Rewarded, rewards};
 
@@ -86,6 +84,16 @@ pub enum DatasetError {
     /// A column that the join made.
     #[error("the joined feedback does not read: {0}")]
     Joined(String),
+    /// Its two readings do not agree.
+    #[error(
+        "the journal was altered while it was read: {read} decisions where {expected} were counted; segments are never rewritten, so stop what rewrites them and read again"
+    )]
+    Altered {
+        /// Decisions that were read.
+        read: u64,
+        /// Decisions that were counted before.
+        expected: u64,
+    },
     /// A decision that nothing can be learned from.
     #[error("decision `{decision_id}`: {problem}")]
     Decision {
@@ -105,7 +113,6 @@ pub struct Dataset {
     outcomes: Outcomes,
     settings: DatasetSettings,
     summary: DatasetSummary,
-    seen: HashSet<u128>,
 }
 
 impl Dataset {
@@ -115,29 +122,21 @@ impl Dataset {
     /// A journal without decisions or that does not read, a reward definition that cannot be used.
     pub async fn open(settings: &DatasetSettings) -> Result<Self, DatasetError> {
         settings.reward.check()?;
-        let mut decisions = event::segments::<Decision>(&settings.journal)?;
-        if let Some((after, _)) = &settings.after {
-            let date = after.format("%Y-%m-%d").to_string();
-            decisions.retain(|segments| segments.date >= date);
-        }
-        let feedback = event::segments::<Feedback>(&settings.journal)?;
-        let outcomes = Outcomes::open(settings, &decisions, &feedback).await?;
-        if outcomes.decisions == 0 {
+        let decisions = chosen_dates(settings)?;
+        let feedback = segments::<Feedback>(&settings.journal)?;
+        let outcomes = Outcomes::of(settings, &decisions, &feedback).await?;
+        if outcomes.decisions() == 0 {
             return Err(DatasetError::Empty(settings.journal.clone()));
         }
-        let summary = DatasetSummary {
-            feedback: outcomes.feedback,
-            orphan_feedback: outcomes.orphans,
-            ..DatasetSummary::default()
-        };
+        let summary = DatasetSummary { feedback: outcomes.feedback(), ..DatasetSummary::default() };
         let decisions = MergedDecisions::new(decisions);
-        Ok(Self { decisions, outcomes, settings: settings.clone(), summary, seen: HashSet::new() })
+        Ok(Self { decisions, outcomes, settings: settings.clone(), summary })
     }
 
     /// How many decisions there are, those given twice included.
     #[must_use]
     pub const fn total(&self) -> u64 {
-        self.outcomes.decisions
+        self.outcomes.decisions()
     }
 
     /// The next rounds; `None` at the end.
@@ -147,22 +146,25 @@ impl Dataset {
     pub async fn next(&mut self) -> Result<Option<Vec<Round>>, DatasetError> {
         let mut rounds = Vec::with_capacity(BATCH);
         while rounds.len() < BATCH {
-            let Some(decision) = self.decisions.next()? else { break };
+            let Some(decision) = self.decisions.next().await? else {
+                self.end().await?;
+                break;
+            };
             if !chosen(&decision, &self.settings) {
                 continue;
             }
-            let outcome = self.outcomes.next().await?.filter(|outcome| outcome.decision_id == decision.decision_id);
-            let outcome = outcome.ok_or_else(|| {
-                bad(&decision, "it is not where the join has it; is the journal being altered?".to_owned())
-            })?;
-            // A service counts a repeated id once; files of several services may still hold it twice.
-            if !self.seen.insert(xxh3_128(decision.decision_id.as_bytes())) {
+            // Copies of a decision come after its first, which has the outcome.
+            let outcome = match self.outcomes.peek().await? {
+                Some(next) if (next.time, next.decision_id.as_str()) == decision.order() => self.outcomes.next().await?,
+                _ => None,
+            };
+            let Some(outcome) = outcome else {
                 self.summary.duplicate_decisions += 1;
                 continue;
-            }
+            };
             check(&decision)?;
             let Rewarded { rewards, responded } =
-                rewards(&decision, outcome.joined.unwrap_or_default(), &self.settings.reward, &mut self.summary);
+                rewards(&decision, outcome.feedback, &self.settings.reward, &mut self.summary);
             if let Some(reward) = rewards.iter().find(|reward| !reward.is_finite()) {
                 return Err(bad(
                     &decision,
@@ -176,7 +178,17 @@ impl Dataset {
         Ok((!rounds.is_empty()).then_some(rounds))
     }
 
-    /// What was read so far.
+    /// What is known when the last decision was read.
+    async fn end(&mut self) -> Result<(), DatasetError> {
+        let read = self.summary.decisions + self.summary.duplicate_decisions;
+        if self.outcomes.peek().await?.is_some() || read != self.total() {
+            return Err(DatasetError::Altered { read, expected: self.total() });
+        }
+        self.summary.orphan_feedback = self.outcomes.orphans();
+        Ok(())
+    }
+
+    /// What was read so far; how much feedback is without a decision is known at the end.
     #[must_use]
     pub const fn summary(&self) -> &DatasetSummary {
         &self.summary

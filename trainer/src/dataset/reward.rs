@@ -2,25 +2,11 @@
 
 use std::collections::HashSet;
 
-use chrono::serde::ts_microseconds;
-use chrono::{DateTime, Utc};
-use serde::Deserialize;
 use slated_contract::event::{Decision, Shown};
 use slated_contract::reward::RewardDefinition;
 
 use super::DatasetSummary;
-
-/// One feedback event, as the join brings it.
-#[derive(Debug, Clone, Deserialize)]
-pub struct Joined {
-    pub feedback_id: String,
-    #[serde(with = "ts_microseconds")]
-    pub occurred: DateTime<Utc>,
-    pub event: String,
-    pub value: f64,
-    pub item: Option<String>,
-    pub position: Option<i32>,
-}
+use super::join::Joined;
 
 /// What came of the items of a slate, by position.
 #[derive(Debug, Clone, PartialEq)]
