@@ -61,9 +61,12 @@ pub struct EvaluateArgs {
     /// Evaluation settings in TOML; the flags below go over them.
     #[arg(long, value_name = "FILE")]
     settings: Option<PathBuf>,
-    /// Folder of the journal.
-    #[arg(long, value_name = "DIR")]
+    /// Folder of the journal, or its address in an object store.
+    #[arg(long, value_name = "DIR|URL")]
     journal: Option<PathBuf>,
+    /// Memory for joining feedback to decisions; beyond it the join spills to disk.
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(64..))]
+    memory_limit: Option<u32>,
     /// Folder of policy bundles.
     #[arg(long, value_name = "DIR")]
     models: Option<PathBuf>,
@@ -134,6 +137,7 @@ struct FileSettings {
 #[serde(deny_unknown_fields, default)]
 struct FileData {
     journal: Option<PathBuf>,
+    cache: Option<PathBuf>,
     reward: Option<RewardDefinition>,
     policy: Option<String>,
     source: Option<String>,
@@ -155,7 +159,7 @@ pub fn run(global: &Global, args: &EvaluateArgs) -> anyhow::Result<()> {
     if let Some((time, _)) = &after {
         eprintln!("evaluating on decisions after {time}, the last that the policy has learned from");
     }
-    let FileData { journal, reward, policy, source, memory_limit_mib } = file.data;
+    let FileData { journal, cache, reward, policy, source, memory_limit_mib } = file.data;
     let journal = args.journal.clone().or(journal).unwrap_or(service.journal.folder);
     let mut data: DatasetSettings = serde_json::from_value(serde_json::json!({ "journal": journal }))?;
     let learned_for = candidate.manifest.training.as_ref().map(|training| training.reward.clone());
@@ -163,7 +167,8 @@ pub fn run(global: &Global, args: &EvaluateArgs) -> anyhow::Result<()> {
     data.policy = args.log_policy.clone().or(policy);
     data.source = args.source.clone().or(source);
     data.after = after;
-    data.memory_limit_mib = memory_limit_mib.unwrap_or(data.memory_limit_mib);
+    data.cache = cache;
+    data.memory_limit_mib = args.memory_limit.map(|mib| mib as usize).or(memory_limit_mib).unwrap_or(data.memory_limit_mib);
     let verify = VerifySettings { models: models.clone(), tolerance: 1e-6, service_seed: None };
     let verifier = if args.no_replay { None } else { Some(Verifier::new(verify)?) };
     let settings = EvidenceSettings { data, reward_model: file.reward_model, seed: file.seed };

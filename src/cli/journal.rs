@@ -50,8 +50,8 @@ Examples:
 Ends with 5 where a decision does not come out as it was logged. Decisions that no bundle of ours made, or whose bundle
 is not in the folder of models, are counted and not judged.")]
 pub struct VerifyArgs {
-    /// Folder of the journal.
-    #[arg(long, value_name = "DIR")]
+    /// Folder of the journal, or its address in an object store.
+    #[arg(long, value_name = "DIR|URL")]
     journal: Option<PathBuf>,
     /// Folder of policy bundles.
     #[arg(long, value_name = "DIR")]

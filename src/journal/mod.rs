@@ -22,6 +22,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use slated_contract::event::{Decision, Event, Feedback, RouteChange, SegmentError};
+use slated_trainer::dataset::is_url;
 use thiserror::Error;
 
 use sealer::Sealer;
@@ -34,6 +35,9 @@ pub enum JournalError {
     /// Another process has it open.
     #[error("journal {0}: another process has it open; a journal has one writer, give each service its own folder")]
     Locked(PathBuf),
+    /// An object store cannot be appended to.
+    #[error("`journal.folder` is {0}; a service journals into a folder, whose closed segments may be copied there")]
+    Remote(PathBuf),
     /// The durable tail.
     #[error("journal {folder}: {reason}")]
     Tail {
@@ -76,6 +80,9 @@ impl Journal {
     /// # Errors
     /// A folder that another process has open, or that cannot be read or written.
     pub fn open(settings: &JournalSettings) -> Result<Self, JournalError> {
+        if is_url(&settings.folder) {
+            return Err(JournalError::Remote(settings.folder.clone()));
+        }
         let tail = Arc::new(Tail::open(settings)?);
         sealer::recover(&tail)?;
         let writer = Arc::new(Writer::start(Arc::clone(&tail), settings)?);

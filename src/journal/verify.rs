@@ -13,6 +13,7 @@ use slated_contract::slate::{
     DecisionSeed, DrawError, Exploration, constrained_propensities, draw_constrained, draw_items, propensities,
 };
 use slated_trainer::ope::gate::Replay;
+use slated_trainer::dataset::{MirrorError, local};
 use thiserror::Error;
 
 use crate::serving::{EngineSettings, LoadError, LoadedPolicy, ReplayError, ReplayErrorKind, Rescored};
@@ -44,6 +45,9 @@ pub enum VerifyError {
     /// There is nothing to verify.
     #[error("{0} holds no decisions in closed segments; a running service closes them on POST /journal/seal")]
     Empty(PathBuf),
+    /// An object store.
+    #[error(transparent)]
+    Mirror(#[from] MirrorError),
     /// A segment.
     #[error(transparent)]
     Segment(#[from] SegmentError),
@@ -356,7 +360,7 @@ impl Differences<'_> {
     }
 }
 
-/// Verifies the closed segments of a journal. `advance` is told how many more decisions were read.
+/// Verifies the closed segments of a journal, a folder or an address in an object store. `advance` is told how many more decisions were read.
 ///
 /// # Errors
 /// A journal without decisions or that does not read, a bundle that does not load, a model that fails.
@@ -365,7 +369,7 @@ pub async fn verify(
     settings: VerifySettings,
     advance: &mut dyn FnMut(u64),
 ) -> Result<Verification, VerifyError> {
-    let dates = segments::<Decision>(journal)?;
+    let dates = segments::<Decision>(&local(journal, None).await?)?;
     if dates.is_empty() {
         return Err(VerifyError::Empty(journal.to_owned()));
     }

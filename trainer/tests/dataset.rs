@@ -11,6 +11,7 @@ use slated_contract::feature::Features;
 use slated_contract::reward::{Aggregation, RewardDefinition};
 use slated_trainer::dataset::{Dataset, DatasetError, DatasetSettings, DatasetSummary, Round, RoundDigest};
 use tempfile::TempDir;
+use xxhash_rust::xxh3::xxh3_128;
 
 fn at(second: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(1_700_000_000 + second, 0).unwrap()
@@ -79,6 +80,7 @@ fn settings(journal: &Path, reward: RewardDefinition) -> DatasetSettings {
         policy: None,
         source: None,
         after: None,
+        cache: None,
         memory_limit_mib: 64,
     }
 }
@@ -249,4 +251,41 @@ async fn the_digest_names_what_was_learned_from() {
     let first = digest(RewardDefinition::default()).await;
     assert_eq!(first, digest(RewardDefinition::default()).await);
     assert_ne!(first, digest(RewardDefinition { default: 0.5, ..RewardDefinition::default() }).await);
+}
+
+/// More than the limit of memory holds at once, in an order that is not that of the decisions.
+#[tokio::test]
+async fn a_join_beyond_its_memory_spills_and_loses_nothing() {
+    const DECISIONS: u64 = 240_000;
+    const FILES: u64 = 12;
+    let folder = TempDir::new().unwrap();
+    let id = |number: u64| format!("{:032x}", xxh3_128(&number.to_le_bytes()));
+    let plain = |number: u64| Decision {
+        time: at(i64::try_from(number).unwrap()),
+        candidates: vec![Candidate { item: "a".to_owned(), features: Features::new(), score: None }],
+        slate: vec![Shown { item: "a".to_owned(), position: 0, cascade_propensity: 1.0, marginal_propensity: 1.0 }],
+        ..decision(&id(number), 0)
+    };
+    // A multiplication by an odd number goes through all of them, far from their order.
+    let shuffled = |number: u64| number * 77_773 % DECISIONS;
+    for file in 0..FILES {
+        let numbers = || (0..DECISIONS).filter(move |number| number % FILES == file);
+        write(folder.path(), "2023-11-14", &format!("{file}"), &numbers().map(plain).collect::<Vec<_>>());
+        let about = numbers().map(|number| {
+            let of = shuffled(number);
+            feedback(&id(number + DECISIONS), &id(of), i64::try_from(of).unwrap(), "dwell", of as f64, Some("a"))
+        });
+        write(folder.path(), "2023-11-14", &format!("{file}"), &about.collect::<Vec<_>>());
+    }
+    let mut dataset = Dataset::open(&settings(folder.path(), clicks_and_dwell(None))).await.unwrap();
+    let mut number = 0;
+    while let Some(rounds) = dataset.next().await.unwrap() {
+        for round in rounds {
+            assert_eq!(round.decision.decision_id, id(number));
+            assert_eq!(round.rewards, [0.1 * number as f64]);
+            number += 1;
+        }
+    }
+    assert_eq!((number, dataset.summary().counted_feedback), (DECISIONS, DECISIONS));
+    assert_eq!((dataset.summary().orphan_feedback, dataset.summary().duplicate_decisions), (0, 0));
 }

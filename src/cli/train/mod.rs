@@ -86,9 +86,12 @@ pub struct TrainArgs {
     /// Folder for the report of a run in an environment or over sessions; `runs/<policy>-<version>` where absent.
     #[arg(long, value_name = "DIR")]
     run: Option<PathBuf>,
-    /// Folder of the journal.
-    #[arg(long, value_name = "DIR")]
+    /// Folder of the journal, or its address in an object store.
+    #[arg(long, value_name = "DIR|URL")]
     journal: Option<PathBuf>,
+    /// Memory for joining feedback to decisions; beyond it the join spills to disk.
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(64..))]
+    memory_limit: Option<u32>,
     /// Folder of policy bundles.
     #[arg(long, value_name = "DIR")]
     models: Option<PathBuf>,
@@ -331,6 +334,9 @@ fn with_journal(mut table: toml::Table, args: &TrainArgs, journal: &Path) -> tom
         && (args.journal.is_some() || !data.contains_key("journal"))
     {
         data.insert("journal".to_owned(), journal.display().to_string().into());
+    }
+    if let (Some(data), Some(mib)) = (data.as_table_mut(), args.memory_limit) {
+        data.insert("memory_limit_mib".to_owned(), i64::from(mib).into());
     }
     if let Some(algorithm) = table.get_mut("algorithm").and_then(toml::Value::as_table_mut) {
         algorithm.entry("name").or_insert_with(|| AlgorithmSettings::default().name().into());

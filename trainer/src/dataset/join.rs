@@ -4,6 +4,7 @@
 //! limit of memory.
 
 use std::collections::VecDeque;
+use std::path::Path;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
@@ -19,6 +20,7 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use futures::StreamExt;
 use slated_contract::event::{self, DateSegments, Decision, Feedback, SegmentError, segments};
 
+use super::mirror::local;
 use super::scan::table;
 use super::{DatasetError, DatasetSettings};
 
@@ -76,8 +78,8 @@ impl Outcomes {
     /// # Errors
     /// A journal that does not read.
     pub async fn open(settings: &DatasetSettings) -> Result<Self, DatasetError> {
-        let decisions = chosen_dates(settings)?;
-        Self::of(settings, &decisions, &segments::<Feedback>(&settings.journal)?).await
+        let journal = local(&settings.journal, settings.cache.as_deref()).await?;
+        Self::of(settings, &chosen_dates(&journal, settings)?, &segments::<Feedback>(&journal)?).await
     }
 
     /// Starts the join of these segments.
@@ -214,8 +216,8 @@ fn micros(time: i64) -> Result<DateTime<Utc>, DatasetError> {
 }
 
 /// The segments of decisions that may hold chosen ones.
-pub(super) fn chosen_dates(settings: &DatasetSettings) -> Result<Vec<DateSegments>, DatasetError> {
-    let mut decisions = segments::<Decision>(&settings.journal)?;
+pub(super) fn chosen_dates(journal: &Path, settings: &DatasetSettings) -> Result<Vec<DateSegments>, DatasetError> {
+    let mut decisions = segments::<Decision>(journal)?;
     if let Some((after, _)) = &settings.after {
         let date = after.format("%Y-%m-%d").to_string();
         decisions.retain(|segments| segments.date >= date);

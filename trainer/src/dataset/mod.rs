@@ -3,6 +3,7 @@
 mod infer;
 mod join;
 mod merge;
+mod mirror;
 mod reader;
 mod reward;
 mod scan;
@@ -10,5 +11,6 @@ mod summary;
 
 pub use infer::{InferError, SchemaInference};
 pub use join::{Joined, Outcome, Outcomes};
+pub use mirror::{MirrorError, is_url, local};
 pub use reader::{Dataset, DatasetError, DatasetSettings, Round};
 pub use summary::{DatasetSummary, RoundDigest};

@@ -12,6 +12,7 @@ use thiserror::Error;
 use super::DatasetSummary;
 use super::join::{Outcomes, chosen_dates};
 use super::merge::MergedDecisions;
+use super::mirror::{MirrorError, local};
 use super::reward::{Rewarded, rewards};
 
 /// Rounds handed over at a time.
@@ -21,8 +22,11 @@ const BATCH: usize = 256;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DatasetSettings {
-    /// The journal's folder.
+    /// The journal: a folder, or an address in an object store, such as `s3://bucket/journal`.
     pub journal: PathBuf,
+    /// Where copies of segments from object stores are kept; a folder of the user's cache where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<PathBuf>,
     /// How feedback becomes reward.
     #[serde(default)]
     pub reward: RewardDefinition,
@@ -78,6 +82,9 @@ pub enum DatasetError {
     /// The query.
     #[error("the journal does not read: {0}")]
     Query(#[from] DataFusionError),
+    /// An object store.
+    #[error(transparent)]
+    Mirror(#[from] MirrorError),
     /// A segment.
     #[error(transparent)]
     Segment(#[from] SegmentError),
@@ -122,8 +129,9 @@ impl Dataset {
     /// A journal without decisions or that does not read, a reward definition that cannot be used.
     pub async fn open(settings: &DatasetSettings) -> Result<Self, DatasetError> {
         settings.reward.check()?;
-        let decisions = chosen_dates(settings)?;
-        let feedback = segments::<Feedback>(&settings.journal)?;
+        let journal = local(&settings.journal, settings.cache.as_deref()).await?;
+        let decisions = chosen_dates(&journal, settings)?;
+        let feedback = segments::<Feedback>(&journal)?;
         let outcomes = Outcomes::of(settings, &decisions, &feedback).await?;
         if outcomes.decisions() == 0 {
             return Err(DatasetError::Empty(settings.journal.clone()));
