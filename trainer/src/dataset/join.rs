@@ -230,6 +230,8 @@ fn session(settings: &DatasetSettings) -> Result<SessionContext, DatasetError> {
     let mut config = SessionConfig::new();
     // A hash join does not spill.
     config.options_mut().optimizer.prefer_hash_join = false;
+    // What each sort keeps back to merge what it spilled; of the usual 10 MiB there is no room for all of them.
+    config.options_mut().execution.sort_spill_reservation_bytes = (limit / 64).min(10 << 20);
     let runtime = RuntimeEnvBuilder::new().with_memory_pool(Arc::new(FairSpillPool::new(limit))).build_arc()?;
     Ok(SessionContext::new_with_config_rt(config, runtime))
 }
