@@ -164,6 +164,7 @@ fn candidates(batch: usize, threads: usize, generator: &mut ChaCha8Rng) -> anyho
             discount: 0.99,
             next: observation(generator),
             next_slate: Vec::new(),
+            logged: None,
         });
     }
     let settings = DqnSettings {

@@ -111,6 +111,7 @@ fn learner(settings: &OnlineSettings) -> (Box<dyn Learner>, Vec<Observation>) {
                 discount: 0.9,
                 next: Arc::new(lane.observation().clone()),
                 next_slate: slate,
+                logged: None,
             });
         }
     }

@@ -13,7 +13,7 @@ use slated_trainer::offline::{
     train_offline,
 };
 use slated_trainer::online::Unobserved;
-use slated_trainer::replay::NStep;
+use slated_trainer::replay::{Logged, NStep, Propensity};
 use slated_trainer::rollout::{Actor, Observation};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -27,6 +27,12 @@ fn seen(state: usize, swapped: bool) -> Observation {
     Observation { state: one_hot, items, candidates: 2, history: Vec::new() }
 }
 
+/// What else a log says of one item that was shown.
+fn logged(reward: f64, propensity: f32) -> Arc<Logged> {
+    let propensity = Some(Propensity { slate: propensity, marginal: vec![propensity] });
+    Arc::new(Logged { rewards: vec![reward as f32], propensity, half: 0 })
+}
+
 /// Two decisions a session. In state 0, A pays 1 and leads to state 2, B pays nothing and leads to state 1; there A pays 4,
 /// in state 2 it pays 0.5, and B nothing in either. So `q(0, A) = 1 + 0.9 * 0.5 = 1.45` and `q(0, B) = 0.9 * 4 = 3.6`.
 ///
@@ -37,6 +43,7 @@ fn log(shown_a: usize) -> Experience {
         slate: vec![usize::from(a == swapped)],
         consumed: Some(0),
         reward,
+        logged: logged(reward, 0.5),
     };
     let episodes = (0..400).map(|index| {
         let (first_a, then_a, swapped) = (index % 20 < shown_a, index / 20 % 2 == 0, index / 40 % 2 == 0);
@@ -65,7 +72,7 @@ fn algorithm(name: &str, mut settings: Value) -> OfflineAlgorithm {
     settings["name"] = json!(name);
     settings["network"] = json!({"hidden": [24]});
     settings["optimisation"] = json!({"batch": 64, "final_rate": 0.05, "adam": {"learning_rate": 1e-2}});
-    if name != "bc" {
+    if !["bc", "ips", "doubly_robust", "direct"].contains(&name) {
         settings["discount"] = json!(DISCOUNT);
     }
     serde_json::from_value(settings).unwrap()
@@ -76,7 +83,7 @@ fn learn(algorithm: &OfflineAlgorithm, log: &Experience, updates: u32) -> Box<dy
     let problem = Problem::new(&Encoder::new(&log.features).unwrap(), 0, 1);
     let mut learner = algorithm.build(problem, 3).unwrap();
     let gathering = NStep::new(algorithm.transition_steps(), algorithm.discount());
-    let (replay, _) = log.replays(&gathering, SessionEnd::Terminal, 0.0);
+    let (replay, _) = log.replays(&gathering, SessionEnd::Terminal, 0.0, algorithm.weighs_by_propensities());
     let mut generator = ChaCha8Rng::seed_from_u64(4);
     for update in 0..updates {
         let sample = replay.sample(64, f64::from(update) / f64::from(updates), &mut generator);
@@ -210,14 +217,14 @@ fn users_are_split_by_their_ids_and_a_cut_session_has_no_end() {
         .collect();
     let log = Experience { episodes: hashed, ..log };
     let gathering = NStep::new(1, DISCOUNT);
-    let (learned, kept_out) = log.replays(&gathering, SessionEnd::Terminal, 0.25);
+    let (learned, kept_out) = log.replays(&gathering, SessionEnd::Terminal, 0.25, false);
     assert_eq!(learned.len() + kept_out.len(), 800);
     assert!((160..=240).contains(&kept_out.len()), "{} of 800", kept_out.len());
     let ends = |replay: &slated_trainer::replay::Replay| {
         (0..replay.len()).filter(|&index| replay.get(index).discount == 0.0).count()
     };
     assert_eq!(ends(&learned) + ends(&kept_out), 400);
-    let (cut, _) = log.replays(&gathering, SessionEnd::Cut, 0.0);
+    let (cut, _) = log.replays(&gathering, SessionEnd::Cut, 0.0, false);
     assert_eq!((cut.len(), ends(&cut)), (400, 0));
 }
 

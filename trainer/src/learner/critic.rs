@@ -212,6 +212,46 @@ impl Critic {
         Ok(Regression { loss, gradient_norm, errors })
     }
 
+    /// One step of the values of every item shown towards its own reward, under Huber's loss; the errors are those of each
+    /// transition's first item.
+    pub fn regress_shown(&mut self, mini_batch: &MiniBatch<'_>) -> Result<Regression, Diverged> {
+        let MiniBatch { transitions, sample, problem, how, update } = *mini_batch;
+        let (window, width) = problem.window(self.online.network.window());
+        let whole = self.online.network.is_dueling();
+        if whole {
+            self.online.batch.fill(mini_batch.observations(), window, width);
+        } else {
+            let shown = transitions.iter().map(|transition| (&*transition.observation, &transition.slate[..]));
+            self.online.batch.fill_chosen(shown, window, width);
+        }
+        self.online.forward();
+        let values = self.online.trace.outputs();
+        let mut upstream = vec![0.0; values.len()];
+        let mut loss = 0.0;
+        let mut errors = Vec::with_capacity(transitions.len());
+        let shown: usize = transitions.iter().map(|transition| transition.slate.len()).sum();
+        let share = 1.0 / shown.max(1) as f32;
+        for (at, span) in self.online.batch.spans().enumerate() {
+            let weight = sample.weights[at] * share;
+            for (position, &item) in transitions[at].slate.iter().enumerate() {
+                let row = span.start + if whole { item } else { position };
+                let error = values[row] - self.scale * transitions[at].earned(position);
+                let (part, slope) = huber(error);
+                upstream[row] += weight * slope;
+                loss += f64::from(weight * part);
+                if position == 0 {
+                    errors.push(error);
+                }
+            }
+        }
+        if !loss.is_finite() {
+            return Err(Diverged { update, what: "loss", value: loss });
+        }
+        let gradient_norm = self.online.descend(&upstream, how, how.rate_at(sample.progress), update)?;
+        self.follow.apply(&mut self.target, &self.online.parameters, update);
+        Ok(Regression { loss, gradient_norm, errors })
+    }
+
     /// The values of all candidates, in units of the reward.
     pub fn score(&mut self, observations: &[&Observation], problem: &Problem) -> Vec<Scored> {
         let (window, width) = problem.window(self.online.network.window());
@@ -250,13 +290,22 @@ impl Critic {
     }
 
     pub fn save(&self, checkpoint: &mut Checkpoint) {
-        self.online.save("q", checkpoint);
-        checkpoint.floats("q.target", &self.target);
+        self.save_as("q", checkpoint);
     }
 
     pub fn restore(&mut self, checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
-        self.online.restore("q", checkpoint)?;
-        checkpoint.read_floats("q.target", &mut self.target)
+        self.restore_as("q", checkpoint)
+    }
+
+    /// Saves one of several.
+    pub fn save_as(&self, name: &str, checkpoint: &mut Checkpoint) {
+        self.online.save(name, checkpoint);
+        checkpoint.floats(format!("{name}.target"), &self.target);
+    }
+
+    pub fn restore_as(&mut self, name: &str, checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
+        self.online.restore(name, checkpoint)?;
+        checkpoint.read_floats(&format!("{name}.target"), &mut self.target)
     }
 }
 

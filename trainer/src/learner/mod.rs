@@ -5,6 +5,9 @@
 //!
 //! [`Dqn`] and [`SlateQ`] learn from either. The others are for logs: [`Bc`] and [`Marwil`] imitate, [`Bcq`] and [`Cql`] learn
 //! values that keep to what was logged, and [`Iql`], [`Awac`] and [`Crr`] learn values and imitate what they prefer.
+//!
+//! For decisions that lead to nothing further, where the log is a bandit's: [`Ips`], [`DoublyRobust`] and [`TopK`] weigh what
+//! was shown by its propensity, and [`Direct`] learns rewards.
 
 mod awac;
 mod bc;
@@ -14,12 +17,16 @@ mod choice;
 mod cql;
 mod critic;
 mod crr;
+mod direct;
+mod doubly_robust;
 mod dqn;
+mod ips;
 mod iql;
 mod loss;
 mod marwil;
 mod slate_q;
 mod softmax;
+mod top_k;
 mod trained;
 
 pub use awac::{Awac, AwacSettings};
@@ -29,10 +36,14 @@ pub use checkpoint::{Checkpoint, CheckpointError};
 pub use choice::ChoiceSettings;
 pub use cql::{Cql, CqlSettings};
 pub use crr::{Crr, CrrFilter, CrrSettings};
+pub use direct::{Direct, DirectSettings};
+pub use doubly_robust::{DoublyRobust, DoublyRobustSettings};
 pub use dqn::{Dqn, DqnSettings};
+pub use ips::{Ips, IpsSettings};
 pub use iql::{Iql, IqlSettings};
 pub use marwil::{Marwil, MarwilSettings};
 pub use slate_q::{SlateQ, SlateQSettings, SlateTarget};
+pub use top_k::{TopK, TopKSettings};
 pub use trained::{Optimisation, TargetUpdate};
 
 use slated_contract::feature::Encoder;
@@ -183,7 +194,7 @@ impl Problem {
         }
         let message = format!(
             "algorithm `{algorithm}` values one item at a time, and `slate_size` is {}; use `slate_q`, or from a log also \
-             `marwil` or `bc`",
+             `marwil`, `bc`, `ips`, `top_k` or `direct`",
             self.slate_size
         );
         Err(LearnerError::Setting(message))

@@ -11,6 +11,7 @@ use super::trained::{Optimisation, Trained};
 use super::{Diverged, Exported, LearnerError, Problem};
 use crate::nn::NetworkSettings;
 use crate::onnx::{GraphBuilder, OnnxError, Value};
+use crate::replay::Transition;
 use crate::rollout::{Observation, Scored};
 
 /// The policy. A slate of several items is drawn without replacement: its probability is Plackett and Luce's
@@ -42,12 +43,14 @@ pub(super) fn softmax(logits: &[f32]) -> Vec<f32> {
     logits.iter().map(|logit| (logit - total).exp()).collect()
 }
 
+/// What is wrong with a number that must be above 0.
+pub(super) fn above_zero(key: &str, value: f64) -> Option<String> {
+    (!(value.is_finite() && value > 0.0)).then(|| format!("`{key}` is {value}, it must be finite and above 0"))
+}
+
 /// What is wrong with a weight `min(exp(A / temperature), most)` of these keys, and what is allowed.
 pub(super) fn exponential_problem(keys: [&str; 2], temperature: f64, most: f64) -> Option<String> {
-    keys.into_iter()
-        .zip([temperature, most])
-        .find(|(_, value)| !(value.is_finite() && *value > 0.0))
-        .map(|(key, value)| format!("`{key}` is {value}, it must be finite and above 0"))
+    keys.into_iter().zip([temperature, most]).find_map(|(key, value)| above_zero(key, value))
 }
 
 /// `-log pi(slate)` with its derivative by each logit times `weight`, added to `gradient`.
@@ -115,27 +118,51 @@ impl SoftmaxPolicy {
         spans.map(|span| softmax(&logits[span])).collect()
     }
 
+    /// `log pi(slate | s)` of each transition, at the observations that were last looked at.
+    pub fn log_likelihoods(&self, transitions: &[&Transition]) -> Vec<f32> {
+        let (logits, spans) = self.logits();
+        let one = |(span, transition): (Range<usize>, &&Transition)| {
+            let mut unused = vec![0.0; span.len()];
+            -negative_log_likelihood(&logits[span], &transition.slate, 0.0, &mut unused)
+        };
+        spans.zip(transitions).map(one).collect()
+    }
+
     /// One step down `mean_b w_b (-log pi(slate_b | s_b))`, at the observations that were last looked at. The sample's weights
     /// are not in `weights` and go on top.
     pub fn imitate(&mut self, mini_batch: &MiniBatch<'_>, weights: &[f32]) -> Result<Imitation, Diverged> {
+        let mut errors = Vec::with_capacity(weights.len());
+        let (loss, gradient_norm) = self.descend(mini_batch, |at, logits, gradient| {
+            let own = negative_log_likelihood(logits, &mini_batch.transitions[at].slate, weights[at], gradient);
+            errors.push(own);
+            weights[at] * own
+        })?;
+        Ok(Imitation { loss, gradient_norm, errors })
+    }
+
+    /// One step down the mean of `loss`, at the observations that were last looked at: it is told which transition and its
+    /// logits, returns the loss and adds its derivative by each logit to the last. Returns the loss and the gradient's length.
+    pub fn descend(
+        &mut self,
+        mini_batch: &MiniBatch<'_>,
+        mut loss: impl FnMut(usize, &[f32], &mut [f32]) -> f32,
+    ) -> Result<(f64, f64), Diverged> {
         let MiniBatch { transitions, sample, how, update, .. } = *mini_batch;
         let logits = self.trained.trace.outputs();
         let mut upstream = vec![0.0; logits.len()];
-        let mut loss = 0.0;
+        let mut total = 0.0;
         let share = 1.0 / transitions.len() as f32;
-        let mut errors = Vec::with_capacity(transitions.len());
-        for ((at, span), weight) in self.trained.batch.spans().enumerate().zip(weights) {
-            let transition = transitions[at];
-            let weight = weight * sample.weights[at] * share;
-            let own = negative_log_likelihood(&logits[span.clone()], &transition.slate, weight, &mut upstream[span]);
-            loss += f64::from(weight * own);
-            errors.push(own);
+        for (at, span) in self.trained.batch.spans().enumerate() {
+            let gradient = &mut upstream[span.clone()];
+            let weight = sample.weights[at] * share;
+            total += f64::from(weight * loss(at, &logits[span], gradient));
+            gradient.iter_mut().for_each(|slope| *slope *= weight);
         }
-        if !loss.is_finite() {
-            return Err(Diverged { update, what: "policy's loss", value: loss });
+        if !total.is_finite() {
+            return Err(Diverged { update, what: "policy's loss", value: total });
         }
         let gradient_norm = self.trained.descend(&upstream, how, how.rate_at(sample.progress), update)?;
-        Ok(Imitation { loss, gradient_norm, errors })
+        Ok((total, gradient_norm))
     }
 
     /// The logits as scores.

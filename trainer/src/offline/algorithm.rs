@@ -3,8 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::learner::{
-    Awac, AwacSettings, Bc, BcSettings, Bcq, BcqSettings, Cql, CqlSettings, Crr, CrrSettings, Dqn, DqnSettings, Iql,
-    IqlSettings, Learner, LearnerError, Marwil, MarwilSettings, Optimisation, Problem, SlateQ, SlateQSettings,
+    Awac, AwacSettings, Bc, BcSettings, Bcq, BcqSettings, Cql, CqlSettings, Crr, CrrSettings, Direct, DirectSettings,
+    DoublyRobust, DoublyRobustSettings, Dqn, DqnSettings, Ips, IpsSettings, Iql, IqlSettings, Learner, LearnerError,
+    Marwil, MarwilSettings, Optimisation, Problem, SlateQ, SlateQSettings, TopK, TopKSettings,
 };
 
 /// What learns.
@@ -29,6 +30,14 @@ pub enum OfflineAlgorithm {
     Awac(AwacSettings),
     /// See [`Crr`].
     Crr(CrrSettings),
+    /// See [`Ips`].
+    Ips(IpsSettings),
+    /// See [`DoublyRobust`].
+    DoublyRobust(DoublyRobustSettings),
+    /// See [`TopK`].
+    TopK(TopKSettings),
+    /// See [`Direct`].
+    Direct(DirectSettings),
 }
 
 /// What all algorithms say of themselves.
@@ -53,16 +62,28 @@ macro_rules! traits {
     };
 }
 
+/// Those of settings for which nothing follows a decision.
+macro_rules! myopic {
+    ($name:literal, $settings:expr) => {
+        Traits {
+            name: $name,
+            discount: 0.0,
+            steps: 1,
+            optimisation: &$settings.optimisation,
+            problem: $settings.problem(),
+        }
+    };
+}
+
 impl OfflineAlgorithm {
     /// The names, as settings write them.
-    pub const NAMES: [&'static str; 9] = ["bc", "marwil", "dqn", "slate_q", "bcq", "cql", "iql", "awac", "crr"];
+    pub const NAMES: [&'static str; 13] = [
+        "bc", "marwil", "dqn", "slate_q", "bcq", "cql", "iql", "awac", "crr", "ips", "doubly_robust", "top_k", "direct",
+    ];
 
     fn traits(&self) -> Traits<'_> {
         match self {
-            // Nothing follows for one that reads no rewards.
-            Self::Bc(BcSettings { optimisation, .. }) => {
-                Traits { name: "bc", discount: 0.0, steps: 1, optimisation, problem: optimisation.problem() }
-            }
+            Self::Bc(settings) => myopic!("bc", settings),
             Self::Marwil(settings) => traits!("marwil", settings),
             Self::Dqn(settings) => traits!("dqn", settings),
             Self::SlateQ(settings) => traits!("slate_q", settings),
@@ -71,6 +92,10 @@ impl OfflineAlgorithm {
             Self::Iql(settings) => traits!("iql", settings),
             Self::Awac(settings) => traits!("awac", settings),
             Self::Crr(settings) => traits!("crr", settings),
+            Self::Ips(settings) => myopic!("ips", settings),
+            Self::DoublyRobust(settings) => myopic!("doubly_robust", settings),
+            Self::TopK(settings) => traits!("top_k", settings),
+            Self::Direct(settings) => myopic!("direct", settings),
         }
     }
 
@@ -90,6 +115,12 @@ impl OfflineAlgorithm {
     #[must_use]
     pub fn transition_steps(&self) -> usize {
         self.traits().steps
+    }
+
+    /// Whether it learns only from decisions whose propensities are known.
+    #[must_use]
+    pub const fn weighs_by_propensities(&self) -> bool {
+        matches!(self, Self::Ips(_) | Self::DoublyRobust(_) | Self::TopK(_))
     }
 
     /// How gradients become steps.
@@ -119,6 +150,10 @@ impl OfflineAlgorithm {
             Self::Iql(settings) => Box::new(Iql::new(settings, problem, seed)?),
             Self::Awac(settings) => Box::new(Awac::new(settings, problem, seed)?),
             Self::Crr(settings) => Box::new(Crr::new(settings, problem, seed)?),
+            Self::Ips(settings) => Box::new(Ips::new(settings, problem, seed)?),
+            Self::DoublyRobust(settings) => Box::new(DoublyRobust::new(settings, problem, seed)?),
+            Self::TopK(settings) => Box::new(TopK::new(settings, problem, seed)?),
+            Self::Direct(settings) => Box::new(Direct::new(settings, problem, seed)?),
         })
     }
 }

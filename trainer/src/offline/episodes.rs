@@ -9,7 +9,7 @@ use slated_contract::policy::LearnedUntil;
 use slated_contract::reward::RewardDefinition;
 use slated_contract::session::SessionSettings;
 
-use crate::replay::{NStep, Replay, ReplaySettings, Transition};
+use crate::replay::{Logged, NStep, Replay, ReplaySettings, Step, Transition};
 use crate::rollout::Observation;
 
 /// What the last decision of a session means.
@@ -34,6 +34,8 @@ pub struct LoggedStep {
     pub consumed: Option<usize>,
     /// The reward of the whole slate.
     pub reward: f64,
+    /// What else the log says.
+    pub logged: Arc<Logged>,
 }
 
 /// A session.
@@ -81,6 +83,12 @@ impl Experience {
         self.all().map(|step| step.observation.candidates).max().unwrap_or(0)
     }
 
+    /// Decisions whose propensities can be weighed by.
+    #[must_use]
+    pub fn weighable(&self) -> usize {
+        self.all().filter(|step| step.logged.propensity.is_some()).count()
+    }
+
     /// Mean reward of a shown item.
     #[must_use]
     pub fn mean_reward(&self) -> f64 {
@@ -104,7 +112,7 @@ impl Experience {
         let mut hash = Sha256::new();
         for episode in &self.episodes {
             hash.update((episode.steps.len() as u64).to_le_bytes());
-            for LoggedStep { observation, slate, consumed, reward } in &episode.steps {
+            for LoggedStep { observation, slate, consumed, reward, logged } in &episode.steps {
                 for numbers in [&observation.state, &observation.items, &observation.history] {
                     hash.update((numbers.len() as u64).to_le_bytes());
                     let bytes: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
@@ -115,25 +123,30 @@ impl Experience {
                 let numbers = whole.into_iter().chain(slate.iter().map(|&item| item as u64));
                 numbers.for_each(|number| hash.update(number.to_le_bytes()));
                 hash.update(reward.to_le_bytes());
+                let propensities = logged.propensity.iter().flat_map(|known| known.marginal.iter().chain([&known.slate]));
+                logged.rewards.iter().chain(propensities).for_each(|number| hash.update(number.to_le_bytes()));
             }
         }
         hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    /// The transitions of those who are learned from, and of the share `validation` of users who are kept out.
+    /// The transitions of those who are learned from, and of the share `validation` of users who are kept out. With
+    /// `weighed`, only those whose propensities can be weighed by.
     #[must_use]
-    pub fn replays(&self, gathering: &NStep, end: SessionEnd, validation: f64) -> (Replay, Replay) {
-        let kept_out = |episode: &&Episode| episode.is_kept_out(validation);
-        let learned = self.episodes.iter().filter(|episode| !kept_out(episode));
-        (replay(learned, gathering, end), replay(self.episodes.iter().filter(kept_out), gathering, end))
+    pub fn replays(&self, gathering: &NStep, end: SessionEnd, validation: f64, weighed: bool) -> (Replay, Replay) {
+        let [mut learned, mut kept_out] = [(); 2].map(|()| {
+            Replay::new(ReplaySettings { capacity: ReplaySettings::MAX_CAPACITY, ..ReplaySettings::default() })
+        });
+        for episode in &self.episodes {
+            let replay = if episode.is_kept_out(validation) { &mut kept_out } else { &mut learned };
+            episode.transitions(gathering, end, |transition| {
+                if transition.propensity().is_some() || !weighed {
+                    replay.push(transition);
+                }
+            });
+        }
+        (learned, kept_out)
     }
-}
-
-fn replay<'a>(episodes: impl Iterator<Item = &'a Episode>, gathering: &NStep, end: SessionEnd) -> Replay {
-    let mut replay =
-        Replay::new(ReplaySettings { capacity: ReplaySettings::MAX_CAPACITY, ..ReplaySettings::default() });
-    episodes.for_each(|episode| episode.transitions(gathering, end, |transition| replay.push(transition)));
-    replay
 }
 
 impl Episode {
@@ -148,8 +161,8 @@ impl Episode {
         let Some((last, before)) = self.steps.split_last() else { return };
         let mut gathering = gathering.clone();
         let mut push = |gathering: &mut NStep, step: &LoggedStep| {
-            let observation = Arc::clone(&step.observation);
-            gathering.push(observation, step.slate.clone(), step.consumed, step.reward, &mut emit);
+            let LoggedStep { observation, slate, consumed, reward, logged } = step.clone();
+            gathering.push(Step { observation, slate, consumed, reward, logged: Some(logged) }, &mut emit);
         };
         before.iter().for_each(|step| push(&mut gathering, step));
         match end {

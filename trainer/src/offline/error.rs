@@ -48,6 +48,12 @@ pub enum OfflineError {
         /// How many of them are kept out.
         kept_out: usize,
     },
+    /// A log without propensities for an algorithm that weighs by them.
+    #[error(
+        "algorithm `{0}` weighs by propensities, and no decision of the log has any that say what was shown; take one that does not, \
+         such as `direct` or `bc`"
+    )]
+    Unweighable(&'static str),
     /// The environment.
     #[error(transparent)]
     Environment(#[from] EnvironmentError),
@@ -70,9 +76,6 @@ pub enum OfflineError {
     /// A checkpoint.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
-    /// A checkpoint of another log.
-    #[error("the checkpoint is of a run over another log; remove it to start again")]
-    OtherLog,
     /// The model.
     #[error("the model cannot be written: {0}")]
     Onnx(#[from] OnnxError),

@@ -10,11 +10,12 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::episodes::{Episode, LoggedStep};
 use super::error::OfflineError;
+use crate::replay::{Logged, Propensity};
 use crate::rollout::Observation;
 
 /// A decision as it was logged, raw.
 #[derive(Debug, Clone)]
-pub(super) struct Logged<'a> {
+pub(super) struct Seen<'a> {
     pub session_id: Option<&'a str>,
     pub user_id: Option<&'a str>,
     pub time: DateTime<Utc>,
@@ -32,7 +33,10 @@ pub(super) struct Outcome {
     /// Indices of candidates.
     pub slate: Vec<usize>,
     pub consumed: Option<usize>,
-    pub reward: f64,
+    /// By position.
+    pub rewards: Vec<f64>,
+    /// Absent where it says nothing of what was shown.
+    pub propensity: Option<Propensity>,
 }
 
 /// Puts decisions, which come in the order of time, into their sessions.
@@ -59,52 +63,56 @@ impl Gatherer {
     }
 
     /// Adds a decision to its session.
-    pub fn add(&mut self, logged: &Logged<'_>, outcome: Outcome) -> Result<(), EncodeError> {
-        let index = self.session_of(logged);
+    pub fn add(&mut self, seen: &Seen<'_>, outcome: Outcome) -> Result<(), EncodeError> {
+        let index = self.session_of(seen);
         let session = &mut self.sessions[index];
-        let mut observation = Observation { candidates: logged.candidates.len(), ..Observation::default() };
+        let mut observation = Observation { candidates: seen.candidates.len(), ..Observation::default() };
         let own;
         // The journal has the session as the policy saw it; a caller that logs none leaves it to be computed again.
-        let features = if logged.session.is_empty() {
-            own = session.accumulator.features(logged.time);
+        let features = if seen.session.is_empty() {
+            own = session.accumulator.features(seen.time);
             &own
         } else {
-            logged.session
+            seen.session
         };
-        self.encoder.encode_state(logged.user, logged.context, features, &mut observation.state)?;
-        for (id, features) in &logged.candidates {
+        self.encoder.encode_state(seen.user, seen.context, features, &mut observation.state)?;
+        for (id, features) in &seen.candidates {
             self.encoder.encode_item(id, features, &mut observation.items)?;
         }
         observation.history.extend(session.accumulator.history().flatten());
-        session.accumulator.show(logged.time);
-        if let Some(position) = outcome.consumed {
+        session.accumulator.show(seen.time);
+        let Outcome { slate, consumed, rewards, propensity } = outcome;
+        let reward = rewards.iter().sum();
+        if let Some(position) = consumed {
             let width = self.encoder.item_width();
-            let item = outcome.slate[position] * width;
-            session.accumulator.respond(&observation.items[item..item + width], outcome.reward);
+            let item = slate[position] * width;
+            session.accumulator.respond(&observation.items[item..item + width], reward);
         }
-        session.last = logged.time;
+        session.last = seen.time;
         observation.state.shrink_to_fit();
         observation.items.shrink_to_fit();
-        let Outcome { slate, consumed, reward } = outcome;
-        session.episode.steps.push(LoggedStep { observation: Arc::new(observation), slate, consumed, reward });
+        let rewards = rewards.iter().map(|&reward| reward as f32).collect();
+        let logged = Arc::new(Logged { rewards, propensity, half: u8::from(session.episode.user & 1 == 1) });
+        let observation = Arc::new(observation);
+        session.episode.steps.push(LoggedStep { observation, slate, consumed, reward, logged });
         Ok(())
     }
 
-    fn session_of(&mut self, logged: &Logged<'_>) -> usize {
-        let known = match (logged.session_id, logged.user_id) {
+    fn session_of(&mut self, seen: &Seen<'_>) -> usize {
+        let known = match (seen.session_id, seen.user_id) {
             (Some(id), _) => self.by_id.get(id).copied(),
             (None, Some(user)) => self
                 .by_user
                 .get(user)
                 .copied()
-                .filter(|&index| (logged.time - self.sessions[index].last).as_seconds_f64() <= self.gap_seconds),
+                .filter(|&index| (seen.time - self.sessions[index].last).as_seconds_f64() <= self.gap_seconds),
             (None, None) => None,
         };
         if let Some(index) = known {
             return index;
         }
         let index = self.sessions.len();
-        let user = logged.user_id.or(logged.session_id);
+        let user = seen.user_id.or(seen.session_id);
         self.sessions.push(Session {
             // Whoever is not named is someone else each time.
             episode: Episode {
@@ -112,9 +120,9 @@ impl Gatherer {
                 steps: Vec::new(),
             },
             accumulator: self.fresh.clone(),
-            last: logged.time,
+            last: seen.time,
         });
-        match (logged.session_id, logged.user_id) {
+        match (seen.session_id, seen.user_id) {
             (Some(id), _) => self.by_id.insert(id.into(), index),
             (None, Some(user)) => self.by_user.insert(user.into(), index),
             (None, None) => None,
@@ -142,7 +150,7 @@ mod tests {
         let none = Features::new();
         let mut add = |session_id, user_id, second: i64| {
             let time = DateTime::from_timestamp(1_700_000_000 + second, 0).unwrap();
-            let logged = Logged {
+            let seen = Seen {
                 session_id,
                 user_id,
                 time,
@@ -151,7 +159,8 @@ mod tests {
                 session: &none,
                 candidates: vec![("a", &none), ("b", &none)],
             };
-            gatherer.add(&logged, Outcome { slate: vec![1], consumed: None, reward: second as f64 }).unwrap();
+            let rewards = vec![second as f64];
+            gatherer.add(&seen, Outcome { slate: vec![1], consumed: None, rewards, propensity: None }).unwrap();
         };
         add(Some("s"), Some("u"), 0);
         add(None, Some("u"), 10);

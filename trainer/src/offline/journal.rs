@@ -9,10 +9,11 @@ use slated_contract::session::{SessionAccumulator, SessionSettings};
 
 use super::episodes::Experience;
 use super::error::OfflineError;
-use super::gather::{Gatherer, Logged, Outcome};
+use super::gather::{Gatherer, Outcome, Seen};
 use super::settings::OfflineSettings;
 use crate::dataset::{Dataset, DatasetSettings, DatasetSummary, Round, SchemaInference};
 use crate::progress::Progress;
+use crate::replay::Propensity;
 
 /// Reads the journal of [`OfflineSettings::data`] into memory: about 350 bytes a decision and four for each encoded number of
 /// state and candidates.
@@ -88,7 +89,7 @@ async fn read(
         for round in &batch {
             let decision = &round.decision;
             gatherer
-                .add(&logged(decision), outcome(round))
+                .add(&seen(decision), outcome(round))
                 .map_err(|source| OfflineError::Encode { decision_id: decision.decision_id.clone(), source })?;
         }
     }
@@ -99,8 +100,8 @@ async fn read(
     Ok((experience, summary))
 }
 
-fn logged(decision: &Decision) -> Logged<'_> {
-    Logged {
+fn seen(decision: &Decision) -> Seen<'_> {
+    Seen {
         session_id: decision.session_id.as_deref(),
         user_id: decision.user_id.as_deref(),
         time: decision.time,
@@ -122,6 +123,10 @@ fn outcome(round: &Round) -> Outcome {
     Outcome {
         slate: decision.slate.iter().map(|shown| index(&shown.item)).collect(),
         consumed: round.consumed(),
-        reward: round.rewards.iter().sum(),
+        rewards: round.rewards.clone(),
+        propensity: decision.not_evaluable.is_none().then(|| Propensity {
+            slate: decision.propensity as f32,
+            marginal: decision.slate.iter().map(|shown| shown.marginal_propensity as f32).collect(),
+        }),
     }
 }

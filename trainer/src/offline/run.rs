@@ -83,7 +83,12 @@ impl<'a> Run<'a> {
         let problem = Problem::new(&encoder, experience.session.history, experience.slate_size().max(1));
         let learner = settings.algorithm.build(problem, seed_of(settings.seed, "networks", 0))?;
         let gathering = NStep::new(settings.algorithm.transition_steps(), settings.algorithm.discount());
-        let (replay, validation) = experience.replays(&gathering, settings.episodes.end, settings.episodes.validation);
+        let weighed = settings.algorithm.weighs_by_propensities();
+        let (replay, validation) =
+            experience.replays(&gathering, settings.episodes.end, settings.episodes.validation, weighed);
+        if replay.is_empty() && weighed && experience.weighable() == 0 {
+            return Err(OfflineError::Unweighable(settings.algorithm.name()));
+        }
         if replay.is_empty() {
             let kept_out = |episode: &&super::Episode| episode.is_kept_out(settings.episodes.validation);
             let kept_out = experience.episodes.iter().filter(kept_out).count();

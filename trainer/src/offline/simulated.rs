@@ -5,12 +5,14 @@ use std::sync::{Mutex, PoisonError};
 
 use slated_contract::feature::{EncodeError, Encoder, Features};
 use slated_contract::reward::RewardDefinition;
+use slated_contract::slate::DrawnSlate;
 
 use super::episodes::{Episode, Experience};
 use super::error::OfflineError;
-use super::gather::{Gatherer, Logged, Outcome};
+use super::gather::{Gatherer, Outcome, Seen};
 use super::settings::OfflineSettings;
 use crate::env;
+use crate::replay::Propensity;
 use crate::rollout::{Decided, MakeObserver, Observer, ObserverError, Part, Rollout};
 
 /// Runs a mixture of policies in the environment of [`super::OfflineEvaluation::environment`] and gathers its sessions, as
@@ -76,7 +78,7 @@ struct Pending {
     user: Features,
     session: Features,
     candidates: Vec<(String, Features)>,
-    slate: Vec<usize>,
+    slate: DrawnSlate,
 }
 
 impl Observer for Block<'_> {
@@ -94,7 +96,7 @@ impl Observer for Block<'_> {
             candidates: (0..environment.spec().candidates)
                 .map(|candidate| (environment.item_id(candidate), environment.item(candidate)))
                 .collect(),
-            slate: slate.items.clone(),
+            slate: slate.clone(),
         });
         Ok(())
     }
@@ -104,7 +106,7 @@ impl Observer for Block<'_> {
             return Err("a response came before its decision".into());
         };
         let id = pending.episode.to_string();
-        let logged = Logged {
+        let seen = Seen {
             session_id: Some(&id),
             user_id: Some(&id),
             time: pending.time,
@@ -116,7 +118,13 @@ impl Observer for Block<'_> {
         let consumed = outcome.consumed;
         // Without a response there is no feedback event, and so no reward.
         let reward = if consumed.is_some() { outcome.reward } else { 0.0 };
-        let added = gatherer.add(&logged, Outcome { slate: pending.slate, consumed, reward });
+        let DrawnSlate { items, propensities } = pending.slate;
+        let rewards = (0..items.len()).map(|position| if consumed == Some(position) { reward } else { 0.0 }).collect();
+        let propensity = Some(Propensity {
+            slate: propensities.joint() as f32,
+            marginal: propensities.marginal.iter().map(|&probability| probability as f32).collect(),
+        });
+        let added = gatherer.add(&seen, Outcome { slate: items, consumed, rewards, propensity });
         added.map_err(|error: EncodeError| format!("block {}, episode {id}: {error}", self.block).into())
     }
 

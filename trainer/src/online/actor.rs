@@ -5,7 +5,7 @@ use std::sync::Arc;
 use slated_contract::slate::{DecisionSeed, DrawError, Exploration, Scores, draw_items};
 
 use crate::learner::Learner;
-use crate::replay::{NStep, Transition};
+use crate::replay::{NStep, Step, Transition};
 use crate::rollout::{Lane, LaneError, Observation};
 
 use super::run::OnlineError;
@@ -87,7 +87,8 @@ impl Actor {
             acting.step += 1;
             acting.reward += outcome.reward;
             let keep = |transition| brought.transitions.push(transition);
-            acting.gathering.push(observation, slate, outcome.consumed, outcome.reward, keep);
+            let (consumed, reward) = (outcome.consumed, outcome.reward);
+            acting.gathering.push(Step { observation, slate, consumed, reward, logged: None }, keep);
             if outcome.done {
                 brought.returns.push(acting.reward);
                 let last = Arc::new(acting.lane.observation().clone());

@@ -189,6 +189,7 @@ mod tests {
             discount: 0.0,
             next: observation,
             next_slate: Vec::new(),
+            logged: None,
         }
     }
 

@@ -7,5 +7,5 @@ mod sum_tree;
 mod transition;
 
 pub use buffer::{Replay, ReplaySettings, Sample};
-pub use n_step::NStep;
-pub use transition::Transition;
+pub use n_step::{NStep, Step};
+pub use transition::{Logged, Propensity, Transition};

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::Transition;
+use super::{Logged, Transition};
 use crate::rollout::Observation;
 
 /// Gathers the steps of one lane. A transition is complete once the slate that followed it is known, so that SARSA's
@@ -15,12 +15,19 @@ pub struct NStep {
     pending: VecDeque<Step>,
 }
 
+/// A decision and what came of it.
 #[derive(Debug, Clone)]
-struct Step {
-    observation: Arc<Observation>,
-    slate: Vec<usize>,
-    consumed: Option<usize>,
-    reward: f64,
+pub struct Step {
+    /// What the policy saw.
+    pub observation: Arc<Observation>,
+    /// The slate it showed, by position: indices of candidates.
+    pub slate: Vec<usize>,
+    /// The position of the item that the user consumed, if any.
+    pub consumed: Option<usize>,
+    /// The reward of the whole slate.
+    pub reward: f64,
+    /// What else a log says; absent where the step is of no log.
+    pub logged: Option<Arc<Logged>>,
 }
 
 impl NStep {
@@ -31,20 +38,13 @@ impl NStep {
     }
 
     /// A decision and what came of it; hands over the transitions that it completes.
-    pub fn push(
-        &mut self,
-        observation: Arc<Observation>,
-        slate: Vec<usize>,
-        consumed: Option<usize>,
-        reward: f64,
-        mut emit: impl FnMut(Transition),
-    ) {
+    pub fn push(&mut self, step: Step, mut emit: impl FnMut(Transition)) {
         if self.pending.len() == self.steps {
-            let transition = self.first(self.discount.powi(self.steps as i32), Arc::clone(&observation), slate.clone());
-            emit(transition);
+            let discount = self.discount.powi(self.steps as i32);
+            emit(self.first(discount, Arc::clone(&step.observation), step.slate.clone()));
             self.pending.pop_front();
         }
-        self.pending.push_back(Step { observation, slate, consumed, reward });
+        self.pending.push_back(step);
     }
 
     /// The session has ended; hands over what is left. Nothing follows the last step.
@@ -76,6 +76,7 @@ impl NStep {
             discount: discount as f32,
             next,
             next_slate,
+            logged: first.logged.clone(),
         }
     }
 }
@@ -92,7 +93,14 @@ mod tests {
         let mut gathered = Vec::new();
         let mut n_step = NStep::new(steps, 0.5);
         for step in 0..4 {
-            n_step.push(seen(step as f32), vec![step], Some(0), 1.0, |transition| gathered.push(transition));
+            let taken = Step {
+                observation: seen(step as f32),
+                slate: vec![step],
+                consumed: Some(0),
+                reward: 1.0,
+                logged: None,
+            };
+            n_step.push(taken, |transition| gathered.push(transition));
         }
         if ended {
             n_step.end(&seen(4.0), |transition| gathered.push(transition));

@@ -67,6 +67,7 @@ pub(super) fn restore(checkpoint: &Checkpoint) -> Result<Vec<Transition>, Checkp
             next_slate: slate(row[4])?,
             reward: own[0],
             discount: own[1],
+            logged: None,
         });
     }
     Ok(transitions)
