@@ -22,6 +22,8 @@ RUN groupadd --gid 65532 slated \
     && install --directory --owner=65532 --group=65532 /models /journal
 COPY --from=onnxruntime /onnxruntime /usr/lib/slated
 COPY --from=build /usr/bin/slated /usr/bin/slated
+# Journals in object stores are reached by TLS.
+COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 COPY --from=build /source/LICENSE /usr/share/doc/slated/LICENSE
 COPY --from=build --chown=65532:65532 /source/models /models
 

@@ -17,6 +17,8 @@ use slated::journal::import::{CampaignLog, find_logs, import_log};
 use slated::serving::{EngineSettings, LoadedPolicy};
 use slated_contract::policy::BundleWriter;
 use slated_trainer::dataset::{Dataset, DatasetSettings, Round, SchemaInference};
+use slated_trainer::offline::{OfflineOutcome, OfflineSettings, read_journal, train_offline};
+use slated_trainer::online::Unobserved;
 use slated_trainer::ope::gate::{Evidence, Figure, GateSettings, judge};
 use slated_trainer::ope::reward_model::RewardModelSettings;
 use slated_trainer::ope::single::*;
@@ -162,7 +164,60 @@ fn deployed<'a>(
 }
 
 /// The learners, each with its settings.
-fn learners() -> anyhow::Result<Vec<(&'static str, AlgorithmSettings)>> {
+/// What learns.
+enum Learns {
+    /// A bandit, by regression.
+    Bandit(AlgorithmSettings),
+    /// A policy's network, by gradient steps over the log.
+    FromLog(Box<OfflineSettings>),
+}
+
+impl Learns {
+    /// Trains and publishes a policy of this name.
+    fn train(self, policy: &str, data: &DatasetSettings, models: &Path) -> anyhow::Result<()> {
+        let stop = AtomicBool::new(false);
+        let (manifest, model) = match self {
+            Self::Bandit(algorithm) => {
+                let mut training: TrainSettings = serde_json::from_value(json!({"policy": policy, "data": data}))?;
+                training.algorithm = algorithm;
+                let start = Start { version: 1, ..Start::default() };
+                let Outcome::Finished(trained) = train(&training, start, &mut Silent, &stop)? else {
+                    bail!("training was interrupted");
+                };
+                (trained.manifest, trained.model)
+            }
+            Self::FromLog(settings) => {
+                let settings = OfflineSettings { policy: policy.to_owned(), data: Some(data.clone()), ..*settings };
+                let (experience, _) = read_journal(&settings, &mut Silent)?;
+                let outcome = train_offline(&settings, &experience, 1, None, &mut Unobserved, &stop)?;
+                let OfflineOutcome::Finished(trained) = outcome else { bail!("training was interrupted") };
+                (trained.manifest, trained.model)
+            }
+        };
+        BundleWriter::stage(models, &manifest, &model, None)?.publish()?;
+        Ok(())
+    }
+}
+
+/// Those that learn by gradient steps, all with the same network and steps; what weighs shows what it has learned to draw.
+fn from_log() -> anyhow::Result<Vec<(&'static str, Learns)>> {
+    let drawn = json!({"method": "softmax", "temperature": 1.0});
+    let greedy = json!({"method": "epsilon_greedy", "epsilon": 0.05});
+    [("ips", &drawn), ("doubly_robust", &drawn), ("top_k", &drawn), ("direct", &greedy)]
+        .into_iter()
+        .map(|(name, exploration)| {
+            let optimisation = json!({"batch": 1024, "final_rate": 0.1, "adam": {"learning_rate": 1e-3}});
+            let algorithm = json!({"name": name, "network": {"hidden": [32]}, "optimisation": optimisation});
+            let settings = json!({
+                "policy": "p", "updates": 500, "algorithm": algorithm, "exploration": exploration,
+                "episodes": {"validation": 0.0},
+            });
+            Ok((name, Learns::FromLog(serde_json::from_value(settings)?)))
+        })
+        .collect()
+}
+
+fn learners() -> anyhow::Result<Vec<(&'static str, Learns)>> {
     // One impression in some 200 is clicked: what is explored with has the spread of such a reward, and not of one.
     [
         ("epsilon_greedy", json!({"name": "epsilon_greedy", "prior_mean": 0.004, "prior_weight": 200.0})),
@@ -183,7 +238,8 @@ fn learners() -> anyhow::Result<Vec<(&'static str, AlgorithmSettings)>> {
         ("neural_linear, scale 0.07", json!({"name": "neural_linear", "scale": 0.07})),
     ]
     .into_iter()
-    .map(|(name, value)| Ok((name, serde_json::from_value(value)?)))
+    .map(|(name, value)| Ok((name, Learns::Bandit(serde_json::from_value(value)?))))
+    .chain(from_log()?.into_iter().map(Ok))
     .collect()
 }
 
@@ -216,15 +272,9 @@ fn learned<'a>(
         let [first, second] = halves(log("random", campaign)?, work)?;
         let data = import(&first, work, &format!("first-{campaign}"))?;
         let held_out = import(&second, work, &format!("second-{campaign}"))?;
-        for (index, (name, algorithm)) in learners()?.into_iter().enumerate() {
+        for (index, (name, learns)) in learners()?.into_iter().enumerate() {
             let policy = format!("{campaign}-{index}");
-            let mut training: TrainSettings = serde_json::from_value(json!({"policy": policy, "data": data}))?;
-            training.algorithm = algorithm;
-            let start = Start { version: 1, ..Start::default() };
-            let Outcome::Finished(trained) = train(&training, start, &mut Silent, &AtomicBool::new(false))? else {
-                bail!("training was interrupted");
-            };
-            BundleWriter::stage(&models, &trained.manifest, &trained.model, None)?.publish()?;
+            learns.train(&policy, &data, &models)?;
             let engine = EngineSettings { max_batch: 128, ..EngineSettings::default() };
             let policy = LoadedPolicy::load(&models, &policy, None, &engine)?;
             let settings =

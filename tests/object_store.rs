@@ -141,7 +141,8 @@ async fn a_journal_in_a_bucket_is_fetched_once_and_learned_from_like_a_folder() 
     store.put("team/a_journal/decisions/README", vec![0]);
     store.put("team/a_journal_of_others/decisions/date=2025-01-01/x.parquet", vec![0]);
 
-    let settings = "policy = \"p\"\nalgorithm = { name = \"linucb\" }\ndata = { reward = { weights = { watch = 1.0 } } }\n";
+    let settings =
+        "policy = \"p\"\nalgorithm = { name = \"linucb\" }\ndata = { reward = { weights = { watch = 1.0 } } }\n";
     std::fs::write(folder.path().join("train.toml"), settings).unwrap();
     let train = |journal: &str, models: &str, secret: &str| {
         let output = Command::new(env!("CARGO_BIN_EXE_slated"))

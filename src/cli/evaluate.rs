@@ -168,7 +168,8 @@ pub fn run(global: &Global, args: &EvaluateArgs) -> anyhow::Result<()> {
     data.source = args.source.clone().or(source);
     data.after = after;
     data.cache = cache;
-    data.memory_limit_mib = args.memory_limit.map(|mib| mib as usize).or(memory_limit_mib).unwrap_or(data.memory_limit_mib);
+    data.memory_limit_mib =
+        args.memory_limit.map(|mib| mib as usize).or(memory_limit_mib).unwrap_or(data.memory_limit_mib);
     let verify = VerifySettings { models: models.clone(), tolerance: 1e-6, service_seed: None };
     let verifier = if args.no_replay { None } else { Some(Verifier::new(verify)?) };
     let settings = EvidenceSettings { data, reward_model: file.reward_model, seed: file.seed };

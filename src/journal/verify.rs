@@ -12,8 +12,8 @@ use slated_contract::policy::{BundleError, read_manifest, versions};
 use slated_contract::slate::{
     DecisionSeed, DrawError, Exploration, constrained_propensities, draw_constrained, draw_items, propensities,
 };
-use slated_trainer::ope::gate::Replay;
 use slated_trainer::dataset::{MirrorError, local};
+use slated_trainer::ope::gate::Replay;
 use thiserror::Error;
 
 use crate::serving::{EngineSettings, LoadError, LoadedPolicy, ReplayError, ReplayErrorKind, Rescored};

@@ -180,8 +180,10 @@ fn the_best_two_of_four_are_found_from_slates_of_two() {
 fn a_log_without_propensities_is_learned_from_only_by_those_who_need_none() {
     let log = log(3, 0.0, |_, generator| (vec![generator.random_range(0..3)], None));
     let run = |name: &str| {
-        let settings: OfflineSettings =
-            serde_json::from_value(json!({"policy": "p", "updates": 5, "algorithm": {"name": name}, "episodes": {"validation": 0.0}})).unwrap();
+        let settings: OfflineSettings = serde_json::from_value(
+            json!({"policy": "p", "updates": 5, "algorithm": {"name": name}, "episodes": {"validation": 0.0}}),
+        )
+        .unwrap();
         train_offline(&settings, &log, 1, None, &mut Unobserved, &AtomicBool::new(false)).map(drop)
     };
     for name in ["ips", "doubly_robust", "top_k"] {

@@ -71,7 +71,8 @@ struct Rows {
 impl Rows {
     fn of(batch: &RecordBatch) -> Result<Self, RowsError> {
         let later = |name| -> Result<Option<ArrayRef>, RowsError> {
-            let (Some(array), Ok(declared)) = (batch.column_by_name(name), Decision::columns().field_with_name(name)) else {
+            let (Some(array), Ok(declared)) = (batch.column_by_name(name), Decision::columns().field_with_name(name))
+            else {
                 return Ok(None);
             };
             Ok(Some(conform(declared, array)?))

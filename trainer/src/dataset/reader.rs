@@ -163,7 +163,9 @@ impl Dataset {
             }
             // Copies of a decision come after its first, which has the outcome.
             let outcome = match self.outcomes.peek().await? {
-                Some(next) if (next.time, next.decision_id.as_str()) == decision.order() => self.outcomes.next().await?,
+                Some(next) if (next.time, next.decision_id.as_str()) == decision.order() => {
+                    self.outcomes.next().await?
+                }
                 _ => None,
             };
             let Some(outcome) = outcome else {

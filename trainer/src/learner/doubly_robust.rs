@@ -204,7 +204,8 @@ mod tests {
     fn the_slopes_are_those_of_the_estimate_and_a_perfect_model_is_not_corrected() {
         let (logits, values) = ([0.4_f32, -0.3, 1.2], [1.0_f32, 0.5, 2.0]);
         for (reward, most) in [(3.0, 100.0), (3.0, 0.5), (2.0, 100.0)] {
-            let loss = |logits: &[f32], gradient: &mut [f32]| corrected(logits, &values, 2, reward, 0.2, most, gradient);
+            let loss =
+                |logits: &[f32], gradient: &mut [f32]| corrected(logits, &values, 2, reward, 0.2, most, gradient);
             let mut gradient = [0.0; 3];
             let found = loss(&logits, &mut gradient);
             for at in 0..3 {
@@ -214,7 +215,11 @@ mod tests {
                     loss(&logits, &mut [0.0; 3])
                 };
                 let difference = (moved(1e-2) - moved(-1e-2)) / 2e-2;
-                assert!((gradient[at] - difference).abs() < 2e-3, "{reward} {most} {at}: {} {difference}", gradient[at]);
+                assert!(
+                    (gradient[at] - difference).abs() < 2e-3,
+                    "{reward} {most} {at}: {} {difference}",
+                    gradient[at]
+                );
             }
             if reward == values[2] {
                 assert!((found + expectation(&softmax(&logits), &values)).abs() < 1e-6);

@@ -99,7 +99,8 @@ fn risk(log_ratios: &[f32], rewards: &[f32], all: usize, settings: &IpsSettings)
     let value = weighted / scale;
     // Of a ratio, the parts whose mean has its variance.
     let base = if settings.self_normalised { value } else { 0.0 };
-    let parts: Vec<f32> = weights.iter().zip(rewards).map(|(weight, reward)| weight * (reward - base) / scale).collect();
+    let parts: Vec<f32> =
+        weights.iter().zip(rewards).map(|(weight, reward)| weight * (reward - base) / scale).collect();
     let centre = mean(&mut parts.iter().copied());
     let deviation = mean(&mut parts.iter().map(|part| (part - centre).powi(2))).sqrt();
     let penalty = settings.penalty as f32 / (all as f32).sqrt();

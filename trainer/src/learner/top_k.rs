@@ -50,8 +50,8 @@ impl TopKSettings {
     /// The first setting outside its range, with what is allowed.
     #[must_use]
     pub fn problem(&self) -> Option<String> {
-        let steps = (!(1..=1000).contains(&self.steps))
-            .then(|| format!("`steps` is {}, allowed are 1 to 1000", self.steps));
+        let steps =
+            (!(1..=1000).contains(&self.steps)).then(|| format!("`steps` is {}, allowed are 1 to 1000", self.steps));
         let discount = (!(0.0..=1.0).contains(&self.discount))
             .then(|| format!("`discount` is {}, allowed are 0 to 1", self.discount));
         let k = self.k.filter(|k| !(1..=1000).contains(k)).map(|k| format!("`k` is {k}, allowed are 1 to 1000"));
@@ -187,9 +187,8 @@ mod tests {
         let earns = [1.0_f32, 3.0, 0.5, -1.0];
         for k in [1, 2, 5] {
             let value = |logits: &[f32]| -> f64 {
-                let of = |(pi, reward): (&f32, &f32)| {
-                    (1.0 - (1.0 - f64::from(*pi)).powi(k as i32)) * f64::from(*reward)
-                };
+                let of =
+                    |(pi, reward): (&f32, &f32)| (1.0 - (1.0 - f64::from(*pi)).powi(k as i32)) * f64::from(*reward);
                 softmax(logits).iter().zip(&earns).map(of).sum()
             };
             let mut mean = [0.0_f32; 4];

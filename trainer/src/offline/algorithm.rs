@@ -78,7 +78,19 @@ macro_rules! myopic {
 impl OfflineAlgorithm {
     /// The names, as settings write them.
     pub const NAMES: [&'static str; 13] = [
-        "bc", "marwil", "dqn", "slate_q", "bcq", "cql", "iql", "awac", "crr", "ips", "doubly_robust", "top_k", "direct",
+        "bc",
+        "marwil",
+        "dqn",
+        "slate_q",
+        "bcq",
+        "cql",
+        "iql",
+        "awac",
+        "crr",
+        "ips",
+        "doubly_robust",
+        "top_k",
+        "direct",
     ];
 
     fn traits(&self) -> Traits<'_> {

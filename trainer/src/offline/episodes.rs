@@ -123,7 +123,8 @@ impl Experience {
                 let numbers = whole.into_iter().chain(slate.iter().map(|&item| item as u64));
                 numbers.for_each(|number| hash.update(number.to_le_bytes()));
                 hash.update(reward.to_le_bytes());
-                let propensities = logged.propensity.iter().flat_map(|known| known.marginal.iter().chain([&known.slate]));
+                let propensities =
+                    logged.propensity.iter().flat_map(|known| known.marginal.iter().chain([&known.slate]));
                 logged.rewards.iter().chain(propensities).for_each(|number| hash.update(number.to_le_bytes()));
             }
         }
