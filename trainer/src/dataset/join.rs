@@ -227,11 +227,12 @@ pub(super) fn chosen_dates(journal: &Path, settings: &DatasetSettings) -> Result
 
 fn session(settings: &DatasetSettings) -> Result<SessionContext, DatasetError> {
     let limit = settings.memory_limit_mib.max(64) * 1024 * 1024;
-    let mut config = SessionConfig::new();
+    let mut config = SessionConfig::new().with_batch_size(2048);
     // A hash join does not spill.
     config.options_mut().optimizer.prefer_hash_join = false;
-    // What each sort keeps back to merge what it spilled; of the usual 10 MiB there is no room for all of them.
-    config.options_mut().execution.sort_spill_reservation_bytes = (limit / 64).min(10 << 20);
+    // What each of the sorts keeps back to merge what it spilled: what is not kept back, the others take. A merge holds a
+    // batch of each spilled run.
+    config.options_mut().execution.sort_spill_reservation_bytes = limit / 24;
     let runtime = RuntimeEnvBuilder::new().with_memory_pool(Arc::new(FairSpillPool::new(limit))).build_arc()?;
     Ok(SessionContext::new_with_config_rt(config, runtime))
 }
