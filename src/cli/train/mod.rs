@@ -120,6 +120,10 @@ enum AlgorithmName {
     Iql,
     Awac,
     Crr,
+    Ips,
+    DoublyRobust,
+    TopK,
+    Direct,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -358,4 +362,16 @@ pub(super) fn watch_interrupt(stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
         eprintln!("stopping at the next checkpoint; once more ends at once");
     })
     .context("cannot watch for Ctrl-C")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_flag_knows_every_algorithm_that_learns_from_a_log() {
+        for name in OfflineAlgorithm::NAMES {
+            assert!(AlgorithmName::from_str(name, false).is_ok(), "{name}");
+        }
+    }
 }
