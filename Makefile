@@ -7,7 +7,7 @@ export CARGO_TARGET_DIR := $(shell . scripts/lib.sh && printf %s "$$CARGO_TARGET
 # Assigned on its own, because a failure inside a command's environment would go unnoticed.
 with_python = python=$$(scripts/python.sh) && SLATED_TEST_PYTHON="$$python"
 
-.PHONY: help setup demo test bench evaluation build fmt lint lint-format lint-rust lint-scripts audit clean
+.PHONY: help setup demo test chaos bench evaluation build fmt lint lint-format lint-rust lint-scripts audit clean
 
 help: ## Say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -21,6 +21,9 @@ demo: setup ## Walk the whole loop on real data, then keep serving until Ctrl-C
 
 test: setup ## Run every test
 	$(with_python) cargo test --workspace --locked
+
+chaos: setup ## Kill the service 100 times under load, and compare what it acknowledged with what is readable
+	SLATED_CHAOS_ROUNDS=$${SLATED_CHAOS_ROUNDS:-100} cargo test --workspace --locked --test chaos -- --nocapture
 
 bench: setup ## Run the benchmarks, each beside its peer
 	$(with_python) cargo bench --workspace --locked

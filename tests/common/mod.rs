@@ -31,6 +31,12 @@ fn command(folder: &Path) -> Command {
     command
 }
 
+/// Starts `slated serve` in a folder without waiting until it answers.
+pub fn starting(folder: &Path) -> Child {
+    let args = ["serve", "--listen", "127.0.0.1:0", "--seed", "7", "--log-level", "warn", "--policy", "thompson"];
+    command(folder).args(args).stdout(Stdio::null()).spawn().expect("the service starts")
+}
+
 /// Runs `slated` and returns its output; fails with its message where it does.
 pub fn must(folder: &Path, args: &[&str]) -> String {
     let output = slated(folder, args);
