@@ -190,7 +190,12 @@ impl Layered {
         let layers = Figment::from(Serialized::defaults(Settings::default()))
             .merge(Toml::file(file.unwrap_or_else(|| Path::new(FILE))))
             // What the build, the tests and the library search read is not a setting.
-            .merge(Env::prefixed("SLATED_").ignore(&["test_python", "chaos_rounds", "chaos_seed"]).split("__").lowercase(true));
+            .merge(
+                Env::prefixed("SLATED_")
+                    .ignore(&["test_python", "chaos_rounds", "chaos_seed"])
+                    .split("__")
+                    .lowercase(true),
+            );
         let figment = flags.iter().fold(layers, Figment::merge);
         let settings: Settings = figment.extract().map_err(|error| SettingsError::Invalid(Box::new(error)))?;
         settings.check()?;

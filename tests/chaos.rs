@@ -178,7 +178,9 @@ async fn nothing_acknowledged_is_lost_and_nothing_is_invented() {
             .collect();
         let answered = answer["slate"].as_array().unwrap().iter();
         let answered: Vec<Value> = answered
-            .map(|item| json!([item["item"], item["position"], item["cascade_propensity"], item["marginal_propensity"]]))
+            .map(|item| {
+                json!([item["item"], item["position"], item["cascade_propensity"], item["marginal_propensity"]])
+            })
             .collect();
         assert_eq!(shown, answered, "{id}");
         assert_eq!(json!(decision.propensity), answer["propensity"], "{id}");
