@@ -297,6 +297,13 @@ impl Settings {
                 value: self.models.watch_seconds.to_string(),
                 allowed: "allowed are 0 (never) to 86400",
             }),
+            None if self.journal.keep_local_days.is_some_and(|days| days < self.journal.id_days) => {
+                Err(SettingsError::Range {
+                    key: "journal.keep_local_days",
+                    value: self.journal.keep_local_days.unwrap_or_default().to_string(),
+                    allowed: "it must be at least `journal.id_days`, because decisions are found by their id in segments kept here",
+                })
+            }
             None => Ok(()),
         }
     }

@@ -29,6 +29,8 @@ pub fn start_logging(settings: &LogSettings) -> anyhow::Result<()> {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // Its own errors go to the standard error as well, and panic where that cannot be written: a full disk.
+        .log_internal_errors(false)
         .with_ansi(std::io::stderr().is_terminal());
     match settings.format {
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
@@ -75,6 +77,17 @@ fn describe() {
     describe_counter!("slated_feedback_total", "Feedback events answered, new or duplicate");
     describe_counter!("slated_policy_loads_total", "Attempts to load a policy, by outcome");
     describe_gauge!("slated_policy_version", "The live version of each policy");
+    describe_counter!(
+        "slated_decisions_not_journalled_total",
+        "Decisions answered while the journal could not be written"
+    );
+    describe_counter!(
+        "slated_journal_lost_events_total",
+        "Acknowledged events that a start missed in the tail, by kind"
+    );
+    describe_gauge!("slated_journal_unsent_segments", "Closed segments that the object store does not have yet");
+    describe_counter!("slated_journal_sent_segments_total", "Closed segments sent to the object store, by kind");
+    describe_counter!("slated_journal_upload_failures_total", "Failed attempts to send closed segments");
     describe_counter!("slated_journal_events_total", "Events written to the journal, by kind");
     describe_histogram!("slated_journal_commit_seconds", Unit::Seconds, "Time of one commit of the journal");
     describe_gauge!("slated_journal_queue_depth", "Events that wait to be written");

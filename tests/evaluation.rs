@@ -5,7 +5,7 @@ mod common;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use common::{Service, Workplace, request, slated};
+use common::{Service, Workplace, request, slated, without_manifests};
 use parquet::arrow::ArrowWriter;
 use serde_json::{Value, json};
 use slated_contract::event::{Decision, SegmentReader, encode, segments};
@@ -22,6 +22,7 @@ fn read(path: &Path) -> Vec<Decision> {
 }
 
 fn write(path: &Path, decisions: &[Decision]) {
+    without_manifests(path.ancestors().nth(3).unwrap());
     let batch = encode(decisions).unwrap();
     let mut writer = ArrowWriter::try_new(File::create(path).unwrap(), batch.schema(), None).unwrap();
     writer.write(&batch).unwrap();

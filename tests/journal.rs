@@ -5,7 +5,7 @@ mod common;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::{Workplace, request};
+use common::{Workplace, request, without_manifests};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use reqwest::StatusCode;
@@ -190,6 +190,7 @@ async fn segments_of_an_older_schema_train_beside_newer_ones() {
     let place = Workplace::new();
     let old = segments::<Decision>(&place.path().join("journal")).unwrap();
     old.iter().flat_map(|date| &date.files).for_each(|path| to_version_1(path));
+    without_manifests(&place.path().join("journal"));
     let service = place.serve(&[]);
     service.ok("/recommend", &request("newer")).await;
     service.stop();

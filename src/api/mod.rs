@@ -28,7 +28,7 @@ use std::sync::Arc;
 use metrics_exporter_prometheus::PrometheusHandle;
 
 use crate::catalogue::Catalogue;
-use crate::journal::Journal;
+use crate::journal::{Journal, OnFailure};
 use crate::serving::traffic::Traffic;
 use crate::serving::{Recommender, Registry};
 use crate::settings::ServerSettings;
@@ -46,6 +46,8 @@ pub struct App {
     pub catalogue: Arc<Catalogue>,
     /// Where everything is kept.
     pub journal: Journal,
+    /// What is done with decisions while nothing can be kept.
+    pub on_failure: OnFailure,
     /// The limits.
     pub settings: Arc<ServerSettings>,
     /// The metrics.

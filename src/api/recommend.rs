@@ -17,7 +17,7 @@ use super::body::JsonBody;
 use super::deadline::{Deadline, missed};
 use super::{App, Problem};
 use crate::catalogue::Filter;
-use crate::journal::Appended;
+use crate::journal::{Appended, JournalError, OnFailure};
 use crate::serving::{Ask, Explanation, Pick, Pin, RecommendError, Rule, Rules, explain};
 
 /// What to recommend, to whom, out of what.
@@ -172,6 +172,10 @@ pub struct RecommendResponse {
     /// others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub marginal_draws: Option<i32>,
+    /// False where the journal could not be written and the service is set to answer all the same: nothing can be learned
+    /// from this decision. Absent otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub journalled: Option<bool>,
     /// The slot, in a request of several.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slot: Option<String>,
@@ -202,7 +206,8 @@ pub struct SlateItem {
 
 /// Decide a slate
 ///
-/// The decision is in the journal before it is answered.
+/// The decision is in the journal before it is answered; while the journal cannot be written, the setting
+/// `journal.on_failure` says whether the answer is 503 or a slate with `"journalled": false`.
 #[utoipa::path(
     post,
     path = "/recommend",
@@ -230,11 +235,14 @@ pub async fn recommend(
     let Query(answer) = answer.map_err(|rejection| Problem::malformed(rejection.body_text()))?;
     let ask = check(request, &app, deadline)?;
     let pick = decide(&app, ask).await?;
-    if app.journal.append_decision(&pick.decision).await? == Appended::Duplicate {
-        return repeated(&app, pick.decision).await;
-    }
-    show(&app, &pick);
-    let mut response = RecommendResponse::from(&pick.decision);
+    let mut response = match journal(&app, std::slice::from_ref(&pick)).await?.as_deref() {
+        Some([Appended::Duplicate, ..]) => return repeated(&app, pick.decision).await,
+        Some(_) => {
+            show(&app, &pick);
+            RecommendResponse::from(&pick.decision)
+        }
+        None => not_journalled(&pick),
+    };
     if answer.explain {
         response.explanation = Some(explain(&pick.policy, &pick.decision, pick.history).await?);
     }
@@ -248,6 +256,22 @@ pub async fn decide(app: &App, ask: Ask) -> Result<Pick, Problem> {
         missed("refused");
     }
     Ok(decided?)
+}
+
+/// Journals decisions; `None` where that is not possible now and they are to be answered all the same.
+pub async fn journal(app: &App, picks: &[Pick]) -> Result<Option<Vec<Appended>>, Problem> {
+    match app.journal.append_decisions(picks.iter().map(|pick| &pick.decision)).await {
+        Ok(outcomes) => Ok(Some(outcomes)),
+        Err(JournalError::Write(_)) if app.on_failure == OnFailure::Serve => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The answer for a decision that is not in the journal. The sessions are not told of it, because they never know more
+/// than the journal.
+pub fn not_journalled(pick: &Pick) -> RecommendResponse {
+    metrics::counter!("slated_decisions_not_journalled_total", "policy" => pick.decision.policy.clone()).increment(1);
+    RecommendResponse { journalled: Some(false), ..RecommendResponse::from(&pick.decision) }
 }
 
 /// Tells the sessions and the metrics of a decision that is in the journal.
@@ -361,6 +385,7 @@ impl From<&Decision> for RecommendResponse {
             mode: decision.mode,
             not_evaluable: decision.not_evaluable.clone(),
             marginal_draws: decision.marginal_draws,
+            journalled: None,
             slot: decision.slot.clone(),
             explanation: None,
         }

@@ -10,7 +10,9 @@ use uuid::Uuid;
 
 use super::body::JsonBody;
 use super::deadline::Deadline;
-use super::recommend::{CandidateRequest, RecommendRequest, RecommendResponse, check, decide, repeated, show};
+use super::recommend::{
+    CandidateRequest, RecommendRequest, RecommendResponse, check, decide, journal, not_journalled, repeated, show,
+};
 use super::{App, Problem};
 use crate::catalogue::Filter;
 use crate::journal::Appended;
@@ -176,7 +178,9 @@ pub async fn recommend(
         names.push(slot.slot);
         picks.push(pick);
     }
-    let outcomes = app.journal.append_decisions(picks.iter().map(|pick| &pick.decision)).await?;
+    let Some(outcomes) = journal(&app, &picks).await? else {
+        return Ok(Json(SlotsResponse { page_id, slots: picks.iter().map(not_journalled).collect() }));
+    };
     let mut slates = Vec::with_capacity(picks.len());
     for (pick, outcome) in picks.into_iter().zip(outcomes) {
         if outcome == Appended::Duplicate {

@@ -6,8 +6,9 @@ use anyhow::Context;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::Global;
-use super::exit::Refused;
+use super::exit::{BadInput, Refused};
 use super::progress::bar;
+use crate::journal::check;
 use crate::journal::import::{ImportReport, find_logs, import_log};
 use crate::journal::verify::{Verification, VerifySettings, verify};
 use crate::settings::Flag;
@@ -17,6 +18,8 @@ use crate::settings::Flag;
 pub enum JournalCommand {
     /// Turn another log into journal events.
     Import(ImportArgs),
+    /// Compare every segment with the checksum of what was written, and tell what is damaged or lost.
+    Check(CheckArgs),
     /// Make every decision again from its bundle and seed, and compare.
     Verify(VerifyArgs),
 }
@@ -32,6 +35,23 @@ pub struct ImportArgs {
     format: Format,
     /// Where the log is.
     dir: PathBuf,
+    /// Folder of the journal.
+    #[arg(long, value_name = "DIR")]
+    journal: Option<PathBuf>,
+    /// Print the report as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What to check.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  slated journal check
+  slated journal check --journal /srv/journal --json
+
+Ends with 5 where a segment is damaged or missing, or acknowledged events were lost from the tail.")]
+pub struct CheckArgs {
     /// Folder of the journal.
     #[arg(long, value_name = "DIR")]
     journal: Option<PathBuf>,
@@ -87,6 +107,10 @@ pub fn run(global: &Global, command: &JournalCommand) -> anyhow::Result<()> {
             }
             Ok(())
         }
+        JournalCommand::Check(args) => {
+            let settings = global.start([Flag::given("journal.folder", args.journal.as_ref())])?.settings;
+            check_journal(&settings.journal.folder, args.json)
+        }
         JournalCommand::Verify(args) => {
             let flags = [
                 Flag::given("journal.folder", args.journal.as_ref()),
@@ -96,6 +120,25 @@ pub fn run(global: &Global, command: &JournalCommand) -> anyhow::Result<()> {
             verify_journal(&settings.journal.folder, settings.models.folder, args)
         }
     }
+}
+
+fn check_journal(journal: &Path, json: bool) -> anyhow::Result<()> {
+    if !journal.is_dir() {
+        return Err(
+            BadInput(format!("{}: no such folder; `--journal` names that of a journal", journal.display())).into()
+        );
+    }
+    let report = check(journal)?;
+    if json {
+        println!("{}", serde_json::to_string_pretty(&report).context("the report cannot be written")?);
+    } else {
+        println!("{report}");
+    }
+    if report.holds() {
+        return Ok(());
+    }
+    let lost: u64 = report.lost.iter().map(|lost| lost.events).sum();
+    Err(Refused(format!("{} segments are damaged, {lost} events were lost from the tail", report.damaged.len())).into())
 }
 
 fn verify_journal(journal: &Path, models: PathBuf, args: &VerifyArgs) -> anyhow::Result<()> {

@@ -83,6 +83,7 @@ pub fn run(global: &Global, args: &ServeArgs) -> anyhow::Result<()> {
 }
 
 async fn serve(settings: Settings) -> anyhow::Result<()> {
+    let _too_large = survive_too_large_files()?;
     let metrics = telemetry::start_metrics()?;
     let seed = settings.seed.unwrap_or_else(|| rand::rng().random());
     tracing::info!(seed, "every random choice of this run derives from this seed");
@@ -110,6 +111,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         traffic,
         catalogue,
         journal: journal.clone(),
+        on_failure: settings.journal.on_failure,
         settings: Arc::new(settings.server.clone()),
         metrics,
     };
@@ -141,6 +143,13 @@ fn load_policies(settings: &Settings, saved: &BTreeMap<String, RouteState>) -> a
             .with_context(|| format!("policy `{name}` of `models.others` cannot be served"))?;
     }
     Ok(Arc::new(registry))
+}
+
+/// Makes a write beyond the limit of a file's size an error, as on a full disk, where it would end the process.
+fn survive_too_large_files() -> anyhow::Result<tokio::signal::unix::Signal> {
+    use tokio::signal::unix::{SignalKind, signal};
+    // SIGXFSZ has this number on Linux and on macOS, whatever the processor (but for MIPS).
+    signal(SignalKind::from_raw(25)).context("cannot watch for SIGXFSZ")
 }
 
 /// Resolves at SIGINT or SIGTERM.

@@ -4,29 +4,38 @@
 //! the process before it is acknowledged. Closed segments are Parquet files that anything can read. Nothing is ever
 //! rewritten.
 
+mod acknowledged;
+mod check;
 pub mod import;
+mod salvage;
 mod sealer;
 mod segment;
 mod settings;
 pub mod simulated;
+mod store;
 mod tail;
+mod upload;
 pub mod verify;
 mod writer;
 
+pub use check::{JournalCheck, check};
 pub use segment::{SegmentFile, write_segment};
-pub use settings::{Durability, JournalSettings};
-pub use tail::TailStats;
+pub use settings::{Durability, JournalSettings, OnFailure};
+pub use store::TailStats;
+pub use tail::{LostEvents, lost_events};
 pub use writer::Appended;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use slated_contract::event::{Decision, Event, Feedback, RouteChange, SegmentError};
-use slated_trainer::dataset::is_url;
+use slated_trainer::dataset::{MirrorError, is_url};
 use thiserror::Error;
 
 use sealer::Sealer;
+use store::Store;
 use tail::Tail;
+use upload::Uploader;
 use writer::{Entry, Writer};
 
 /// A journal that cannot be used.
@@ -36,8 +45,13 @@ pub enum JournalError {
     #[error("journal {0}: another process has it open; a journal has one writer, give each service its own folder")]
     Locked(PathBuf),
     /// An object store cannot be appended to.
-    #[error("`journal.folder` is {0}; a service journals into a folder, whose closed segments may be copied there")]
+    #[error(
+        "`journal.folder` is {0}; a service journals into a folder, and `journal.upload_to` sends closed segments there"
+    )]
     Remote(PathBuf),
+    /// The object store that closed segments are to be sent to.
+    #[error("`journal.upload_to`: {0}")]
+    UploadTo(Box<MirrorError>),
     /// The durable tail.
     #[error("journal {folder}: {reason}")]
     Tail {
@@ -72,6 +86,7 @@ pub struct Journal {
     tail: Arc<Tail>,
     writer: Arc<Writer>,
     sealer: Arc<Sealer>,
+    uploader: Option<Arc<Uploader>>,
 }
 
 impl Journal {
@@ -86,8 +101,11 @@ impl Journal {
         let tail = Arc::new(Tail::open(settings)?);
         sealer::recover(&tail)?;
         let writer = Arc::new(Writer::start(Arc::clone(&tail), settings)?);
-        let sealer = Arc::new(Sealer::start(Arc::clone(&tail), settings)?);
-        Ok(Self { tail, writer, sealer })
+        let uploader = Uploader::start(settings)?.map(Arc::new);
+        let sealed = uploader.clone();
+        let on_sealed = move || sealed.iter().for_each(|uploader| uploader.look());
+        let sealer = Arc::new(Sealer::start(Arc::clone(&tail), settings, on_sealed)?);
+        Ok(Self { tail, writer, sealer, uploader })
     }
 
     /// Appends a decision; it is kept once this returns.
@@ -134,12 +152,16 @@ impl Journal {
     /// # Errors
     /// A tail or segment that cannot be read.
     pub fn decision(&self, id: &str) -> Result<Option<Decision>, JournalError> {
-        let Some(sequence) = self.tail.sequence_of::<Decision>(id)? else { return Ok(None) };
+        let Some(sequence) = self.tail.read(|store| store.sequence_of::<Decision>(id))? else { return Ok(None) };
         // Sealing may move the event from the tail to a segment between two looks, never the other way.
-        if let Some(decision) = self.tail.event::<Decision>(sequence)? {
+        if let Some(decision) = self.tail.read(|store| store.event::<Decision>(sequence))? {
             return Ok(Some(decision));
         }
-        for path in self.tail.segment_of::<Decision>(sequence)? {
+        for path in self.tail.read(|store| store.segment_of::<Decision>(sequence))? {
+            // Sent to an object store, and no longer kept here.
+            if !path.exists() {
+                continue;
+            }
             if let Some(decision) = segment::find::<Decision>(&path, id)? {
                 return Ok(Some(decision));
             }
@@ -160,7 +182,8 @@ impl Journal {
     /// # Errors
     /// Why not.
     pub fn health(&self) -> Result<(), JournalError> {
-        self.writer.health()
+        self.writer.health()?;
+        self.sealer.health()
     }
 
     /// What is in the tail and what waits to get there.
@@ -178,13 +201,17 @@ impl Journal {
         metrics::gauge!("slated_journal_tail_events", "kind" => RouteChange::KIND).set(stats.changes as f64);
     }
 
-    /// Writes what is queued, closes the last segments where the settings say so, and syncs to disk.
+    /// Writes what is queued, closes the last segments where the settings say so, sends what is to be sent as far as the
+    /// store takes it at once, and syncs to disk.
     ///
     /// # Errors
     /// Segments that cannot be written; their events stay in the tail, for the next start.
     pub async fn close(&self) -> Result<(), JournalError> {
         self.writer.stop().await;
         self.sealer.stop().await?;
-        self.tail.sync()
+        if let Some(uploader) = &self.uploader {
+            uploader.stop().await;
+        }
+        self.tail.write(Store::sync)
     }
 }

@@ -8,7 +8,7 @@
 //! - after the note, with no, some or all files in place: all are written again, over their like;
 //! - the removal is one atomic commit together with the end of the note.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -17,12 +17,15 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use slated_contract::event::{Decision, Event, Feedback, RouteChange};
 use tokio::sync::oneshot;
 
-use super::segment::{SegmentFile, write_segment};
-use super::tail::{Range, SegmentRecord, Tail};
+use super::segment::{Place, SegmentFile, write_places};
+use super::store::{Range, SegmentRecord, Store};
+use super::tail::Tail;
 use super::{JournalError, JournalSettings};
 
 /// How often the tail's size and age are looked at.
 const TICK: Duration = Duration::from_millis(500);
+/// How long after a failure closing is not tried again by itself.
+const PAUSE: Duration = Duration::from_secs(5);
 
 type Sealed = Result<Vec<SegmentFile>, JournalError>;
 
@@ -34,18 +37,43 @@ enum Command {
 /// The handle of the sealing thread.
 pub struct Sealer {
     commands: Sender<Command>,
+    failure: Failure,
 }
 
+/// Why the last closing failed; `None` where it did not.
+type Failure = Arc<Mutex<Option<String>>>;
+
 impl Sealer {
-    /// Starts the thread.
-    pub fn start(tail: Arc<Tail>, settings: &JournalSettings) -> Result<Self, JournalError> {
+    /// Starts the thread; `on_sealed` is called on it whenever segments may have been closed.
+    pub fn start(
+        tail: Arc<Tail>,
+        settings: &JournalSettings,
+        on_sealed: impl Fn() + Send + 'static,
+    ) -> Result<Self, JournalError> {
         let (commands, received) = crossbeam_channel::unbounded();
-        let worker = Worker { tail, settings: settings.clone(), commands: received, waiting_since: None };
+        let failure = Failure::default();
+        let worker = Worker {
+            tail,
+            settings: settings.clone(),
+            commands: received,
+            waiting_since: None,
+            paused_until: Instant::now(),
+            failure: Arc::clone(&failure),
+            on_sealed,
+        };
         thread::Builder::new()
             .name("journal-sealer".to_owned())
             .spawn(move || worker.work())
             .map_err(|error| JournalError::Write(format!("cannot start its thread: {error}")))?;
-        Ok(Self { commands })
+        Ok(Self { commands, failure })
+    }
+
+    /// Whether the last closing succeeded.
+    pub fn health(&self) -> Result<(), JournalError> {
+        match &*self.failure.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(reason) => Err(JournalError::Write(reason.clone())),
+            None => Ok(()),
+        }
     }
 
     /// Closes what is in the tail.
@@ -65,15 +93,19 @@ impl Sealer {
     }
 }
 
-struct Worker {
+struct Worker<F> {
     tail: Arc<Tail>,
     settings: JournalSettings,
     commands: Receiver<Command>,
     /// Since when the tail has held an event without interruption.
     waiting_since: Option<Instant>,
+    /// Until when nothing is closed by itself, after a failure.
+    paused_until: Instant,
+    failure: Failure,
+    on_sealed: F,
 }
 
-impl Worker {
+impl<F: Fn()> Worker<F> {
     fn work(mut self) {
         loop {
             match self.commands.recv_timeout(TICK) {
@@ -93,6 +125,10 @@ impl Worker {
     }
 
     fn look(&mut self) {
+        let failed = self.failure.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+        if Instant::now() < self.paused_until {
+            return;
+        }
         let stats = self.tail.stats();
         let most = stats.decisions.max(stats.feedback).max(stats.changes);
         if most == 0 {
@@ -100,7 +136,8 @@ impl Worker {
             return;
         }
         let age = self.waiting_since.get_or_insert_with(Instant::now).elapsed();
-        let due = most >= self.settings.seal_after_events as u64
+        let due = failed
+            || most >= self.settings.seal_after_events as u64
             || age >= Duration::from_secs(self.settings.seal_after_seconds);
         if due && let Err(error) = self.seal() {
             tracing::error!(%error, "the journal's tail cannot be closed into segments; its events stay in the tail");
@@ -109,13 +146,24 @@ impl Worker {
 
     fn seal(&mut self) -> Sealed {
         self.waiting_since = None;
+        let sealed = self.seal_all();
+        let failure = sealed.as_ref().err().map(ToString::to_string);
+        if failure.is_some() {
+            self.paused_until = Instant::now() + PAUSE;
+        }
+        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = failure;
+        (self.on_sealed)();
+        sealed
+    }
+
+    fn seal_all(&self) -> Sealed {
         let mut files = seal_kind::<Decision>(&self.tail, self.settings.seal_after_events)?;
         files.extend(seal_kind::<Feedback>(&self.tail, self.settings.seal_after_events)?);
         files.extend(seal_kind::<RouteChange>(&self.tail, self.settings.seal_after_events)?);
         let before = Utc::now() - TimeDelta::days(i64::from(self.settings.id_days));
-        self.tail.forget_ids::<Decision>(before)?;
-        self.tail.forget_ids::<Feedback>(before)?;
-        self.tail.forget_ids::<RouteChange>(before)?;
+        self.tail.write(|store| store.forget_ids::<Decision>(before))?;
+        self.tail.write(|store| store.forget_ids::<Feedback>(before))?;
+        self.tail.write(|store| store.forget_ids::<RouteChange>(before))?;
         Ok(files)
     }
 }
@@ -128,7 +176,7 @@ pub fn recover(tail: &Tail) -> Result<(), JournalError> {
 }
 
 fn recover_kind<E: Event>(tail: &Tail) -> Result<(), JournalError> {
-    if let Some(range) = tail.sealing::<E>()? {
+    if let Some(range) = tail.read(Store::sealing::<E>)? {
         tracing::warn!(
             kind = E::KIND,
             first = range.first,
@@ -137,7 +185,7 @@ fn recover_kind<E: Event>(tail: &Tail) -> Result<(), JournalError> {
         );
         close_range::<E>(tail, range)?;
     }
-    let waiting = tail.last::<E>()? - tail.sealed::<E>()?;
+    let waiting = tail.read(|store| Ok(store.last::<E>()? - store.sealed::<E>()?))?;
     if waiting > 0 {
         tracing::info!(kind = E::KIND, events = waiting, "events found in the journal's tail");
     }
@@ -146,15 +194,22 @@ fn recover_kind<E: Event>(tail: &Tail) -> Result<(), JournalError> {
 
 /// Closes everything of the kind that is in the tail now, in segments of at most `most` events.
 fn seal_kind<E: Event>(tail: &Tail, most: usize) -> Sealed {
-    let last = tail.last::<E>()?;
+    let last = tail.read(Store::last::<E>)?;
     let mut files = Vec::new();
     loop {
-        let first = tail.sealed::<E>()? + 1;
+        let first = tail.read(Store::sealed::<E>)? + 1;
         if first > last {
             return Ok(files);
         }
-        let range = Range { first, last: last.min(first + most.max(1) as u64 - 1) };
-        tail.begin_seal::<E>(range)?;
+        // A range that failed half-way is repeated as it was, like one that a crash interrupted.
+        let range = match tail.read(Store::sealing::<E>)? {
+            Some(range) => range,
+            None => {
+                let range = Range { first, last: last.min(first + most.max(1) as u64 - 1) };
+                tail.write(|store| store.begin_seal::<E>(range))?;
+                range
+            }
+        };
         files.extend(close_range::<E>(tail, range)?);
     }
 }
@@ -162,14 +217,18 @@ fn seal_kind<E: Event>(tail: &Tail, most: usize) -> Sealed {
 /// Writes the files of a noted range, then removes it from the tail.
 fn close_range<E: Event>(tail: &Tail, range: Range) -> Sealed {
     let files = write_range::<E>(tail, range)?;
-    tail.end_seal::<E>(range, &files)?;
+    tail.write(|store| store.end_seal::<E>(range, &files))?;
     tracing::debug!(kind = E::KIND, first = range.first, last = range.last, "segment closed");
     Ok(files.files)
 }
 
 fn write_range<E: Event>(tail: &Tail, range: Range) -> Result<SegmentRecord, JournalError> {
-    let events = tail.events::<E>(range)?;
+    let places = tail.read(|store| store.places::<E>(range))?;
     let name = format!("{}-{:012}-{:012}", tail.writer(), range.first, range.last);
-    let until = events.iter().map(Event::time).max().unwrap_or_default();
-    Ok(SegmentRecord { last: range.last, until, files: write_segment(tail.folder(), &name, &events)? })
+    let until = places.iter().map(Place::time).max().unwrap_or_default();
+    let files = write_places(tail.folder(), &name, places, |&sequence| {
+        let gone = || JournalError::Write(format!("event {sequence} of {} has left the tail", E::KIND));
+        tail.read(|store| store.event::<E>(sequence))?.ok_or_else(gone)
+    })?;
+    Ok(SegmentRecord { last: range.last, until, files })
 }

@@ -1,20 +1,23 @@
 //! Closed segments: Parquet files that appear whole or not at all.
 
-use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::io::{self, Write};
 use std::path::Path;
 
 use arrow::array::AsArray;
+use chrono::{DateTime, Utc};
 use parquet::arrow::arrow_reader::{ArrowPredicateFn, ParquetRecordBatchReaderBuilder, RowFilter};
 use parquet::arrow::{ArrowWriter, ProjectionMask};
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 use serde::{Deserialize, Serialize};
-use slated_contract::event::{self, Event, SCHEMA_VERSION, SegmentError};
+use slated_contract::event::{self, Digesting, Event, ManifestFile, SCHEMA_VERSION, SegmentError, SegmentManifest};
 
 /// Rows in one row group: small enough that reading one decision back does not read the whole file.
 const ROW_GROUP: usize = 2048;
+/// Events decoded at a time: wide ones take much more memory than their bytes in a file.
+const CHUNK: usize = 256;
 
 /// One file of a closed segment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,50 +28,134 @@ pub struct SegmentFile {
     pub events: u64,
 }
 
-/// Writes events into `<journal>/<kind>/date=<UTC date>/<name>.parquet`, one file a date. The same events under the
-/// same name give the same bytes; a file that is there is replaced by its like.
+/// Where an event stands in its segment, and a key by which it is fetched.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place<K> {
+    time: DateTime<Utc>,
+    id: String,
+    key: K,
+}
+
+impl<K> Place<K> {
+    /// The place of an event.
+    pub fn of<E: Event>(event: &E, key: K) -> Self {
+        let (time, id) = event.order();
+        Self { time, id: id.to_owned(), key }
+    }
+
+    /// When the event was.
+    pub const fn time(&self) -> DateTime<Utc> {
+        self.time
+    }
+}
+
+/// Writes events into `<journal>/<kind>/date=<UTC date>/<name>.parquet`, one file a date, and then their manifest. The
+/// same events under the same name give the same bytes; a file that is there is replaced by its like.
 ///
 /// # Errors
 /// The disk, or events that do not fit their columns.
 pub fn write_segment<E: Event>(journal: &Path, name: &str, events: &[E]) -> Result<Vec<SegmentFile>, SegmentError> {
-    let mut by_date: BTreeMap<String, Vec<E>> = BTreeMap::new();
-    for event in events {
-        by_date.entry(event.time().format("%Y-%m-%d").to_string()).or_default().push(event.clone());
-    }
-    by_date
-        .into_iter()
-        .map(|(date, mut events)| {
-            events.sort_by(|a, b| a.order().cmp(&b.order()));
-            let path = format!("{}/date={date}/{name}.parquet", E::KIND);
-            write_file(&journal.join(&path), &events)?;
-            Ok(SegmentFile { path, events: events.len() as u64 })
-        })
-        .collect()
+    let places = events.iter().enumerate().map(|(index, event)| Place::of(event, index)).collect();
+    write_places(journal, name, places, |&index| Ok(events[index].clone()))
 }
 
-fn write_file<E: Event>(path: &Path, events: &[E]) -> Result<(), SegmentError> {
-    let failed = SegmentError::at(path);
-    let (folder, name) = (path.parent().unwrap_or(path), path.file_name().unwrap_or_default().to_string_lossy());
-    fs::create_dir_all(folder).map_err(|error| failed(error.to_string()))?;
-    // Readers pass over names that begin with a dot.
-    let hidden = folder.join(format!(".{name}.part"));
-    let file = File::create(&hidden).map_err(|error| failed(error.to_string()))?;
-    let properties = WriterProperties::builder()
-        .set_compression(Compression::ZSTD(ZstdLevel::default()))
-        .set_max_row_group_row_count(Some(ROW_GROUP))
-        .set_key_value_metadata(Some(vec![KeyValue::new("slated.schema".to_owned(), SCHEMA_VERSION.to_string())]))
-        .build();
-    let mut writer = ArrowWriter::try_new(file, event::schema::<E>(), Some(properties))
-        .map_err(|error| failed(error.to_string()))?;
-    for chunk in events.chunks(ROW_GROUP) {
-        let batch = event::encode(chunk).map_err(|error| failed(error.to_string()))?;
-        writer.write(&batch).map_err(|error| failed(error.to_string()))?;
+/// [`write_segment`] of events that are fetched when they are written, [`CHUNK`] at a time.
+///
+/// # Errors
+/// As for [`write_segment`], and those of `fetch`.
+pub fn write_places<E, K, F>(
+    journal: &Path,
+    name: &str,
+    mut places: Vec<Place<K>>,
+    mut fetch: impl FnMut(&K) -> Result<E, F>,
+) -> Result<Vec<SegmentFile>, F>
+where
+    E: Event,
+    K: Ord,
+    F: From<SegmentError>,
+{
+    places.sort_unstable();
+    let mut files = Vec::new();
+    for places in places.chunk_by(|a, b| a.time.date_naive() == b.time.date_naive()) {
+        let path = format!("{}/date={}/{name}.parquet", E::KIND, places[0].time.format("%Y-%m-%d"));
+        let (bytes, xxh3) = write_file(&journal.join(&path), places, &mut fetch)?;
+        files.push(ManifestFile { path, events: places.len() as u64, bytes, xxh3 });
     }
-    let file = writer.into_inner().map_err(|error| failed(error.to_string()))?;
-    file.sync_all()
-        .and_then(|()| fs::rename(&hidden, path))
-        .and_then(|()| File::open(folder)?.sync_all())
-        .map_err(|error| failed(error.to_string()))
+    if files.is_empty() {
+        return Ok(Vec::new());
+    }
+    let manifest = SegmentManifest { kind: E::KIND.to_owned(), name: name.to_owned(), files };
+    let path = journal.join(manifest.path());
+    let failed = SegmentError::at(&path);
+    let bytes = manifest.to_bytes().map_err(|error| failed(error.to_string()))?;
+    appear(&path, |file| file.write_all(&bytes).map_err(|error| failed(error.to_string())))?;
+    Ok(manifest.files.into_iter().map(|file| SegmentFile { path: file.path, events: file.events }).collect())
+}
+
+fn write_file<E, K, F>(
+    path: &Path,
+    places: &[Place<K>],
+    fetch: &mut impl FnMut(&K) -> Result<E, F>,
+) -> Result<(u64, String), F>
+where
+    E: Event,
+    F: From<SegmentError>,
+{
+    let failed = SegmentError::at(path);
+    appear(path, |file| {
+        let properties = WriterProperties::builder()
+            .set_compression(Compression::ZSTD(ZstdLevel::default()))
+            .set_max_row_group_row_count(Some(ROW_GROUP))
+            .set_key_value_metadata(Some(vec![KeyValue::new("slated.schema".to_owned(), SCHEMA_VERSION.to_string())]))
+            .build();
+        let mut writer = ArrowWriter::try_new(Digesting::new(file), event::schema::<E>(), Some(properties))
+            .map_err(|error| failed(error.to_string()))?;
+        for chunk in places.chunks(CHUNK) {
+            let events = chunk.iter().map(|place| fetch(&place.key)).collect::<Result<Vec<E>, F>>()?;
+            let batch = event::encode(&events).map_err(|error| failed(error.to_string()))?;
+            writer.write(&batch).map_err(|error| failed(error.to_string()))?;
+        }
+        Ok(writer.into_inner().map_err(|error| failed(error.to_string()))?.finish().1)
+    })
+}
+
+/// Makes a file appear whole: written under a name that readers pass over, synced, then renamed.
+pub fn appear<T, F: From<SegmentError>>(path: &Path, write: impl FnOnce(&mut File) -> Result<T, F>) -> Result<T, F> {
+    let failed = |error: io::Error| SegmentError::at(path)(error.to_string());
+    let (folder, name) = (path.parent().unwrap_or(path), path.file_name().unwrap_or_default().to_string_lossy());
+    make_folder(folder).map_err(failed)?;
+    let hidden = folder.join(format!(".{name}.part"));
+    let written = (|| {
+        let mut file = File::create(&hidden).map_err(failed)?;
+        let written = write(&mut file)?;
+        file.sync_all().and_then(|()| fs::rename(&hidden, path)).map_err(failed)?;
+        sync_folder(folder).map_err(failed)?;
+        Ok(written)
+    })();
+    if written.is_err() {
+        // A full disk must get back what it can; what cannot be removed is overwritten next time.
+        let _ = fs::remove_file(&hidden);
+    }
+    written
+}
+
+/// Makes a folder and those above it, each synced into the one above, so that it survives the loss of power.
+fn make_folder(folder: &Path) -> io::Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    if let Some(above) = folder.parent().filter(|above| !above.as_os_str().is_empty()) {
+        make_folder(above)?;
+        // Another writer of the journal may make it at the same moment.
+        fs::create_dir_all(folder)?;
+        return sync_folder(above);
+    }
+    fs::create_dir_all(folder)
+}
+
+/// Syncs the names in a folder.
+pub fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
 }
 
 /// The event with this id, if the file holds it. Only the ids are read of rows that do not match.

@@ -12,6 +12,8 @@ pub struct JournalSettings {
     pub folder: PathBuf,
     /// What an acknowledged event survives.
     pub durability: Durability,
+    /// What `/recommend` does while the journal cannot be written. Feedback is refused then.
+    pub on_failure: OnFailure,
     /// How many requests may wait to be written; one more is refused.
     pub queue: usize,
     /// Events of a kind in the tail after which they are closed into a segment; also the most in one segment.
@@ -23,6 +25,10 @@ pub struct JournalSettings {
     /// How long ids are kept to recognise repeated events and find decisions, in days. Later repetitions are removed
     /// by the dataset builder.
     pub id_days: u32,
+    /// The object store that closed segments are sent to, as `s3://bucket/prefix`; none where absent.
+    pub upload_to: Option<String>,
+    /// How long closed segments are kept here after they were sent, in days; for ever where absent.
+    pub keep_local_days: Option<u32>,
 }
 
 /// What an acknowledged event survives.
@@ -36,16 +42,30 @@ pub enum Durability {
     Power,
 }
 
+/// What is done with a decision that cannot be journalled.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnFailure {
+    /// It is refused, 503.
+    #[default]
+    Refuse,
+    /// It is answered, marked as not journalled, and counted.
+    Serve,
+}
+
 impl Default for JournalSettings {
     fn default() -> Self {
         Self {
             folder: "journal".into(),
             durability: Durability::default(),
+            on_failure: OnFailure::default(),
             queue: 4096,
             seal_after_events: 10_000,
             seal_after_seconds: 300,
             seal_on_close: true,
             id_days: 7,
+            upload_to: None,
+            keep_local_days: None,
         }
     }
 }

@@ -1,122 +1,86 @@
-//! The durable tail: events that are acknowledged and not yet in a closed segment.
-//!
-//! Keyspaces of the embedded store, for each kind K of event:
-//!
-//! | keyspace | key | value |
-//! |---|---|---|
-//! | K | sequence number, big-endian | the event, MessagePack with field names |
-//! | K`_ids` | event id | sequence number |
-//! | K`_segments` | first sequence number | last sequence number and files, JSON |
-//! | `state` | `writer` | id of this journal, part of every segment's name |
-//! | `state` | `sealed/`K | the last sequence number in a closed segment |
-//! | `state` | `sealing/`K | the range that is being closed; absent when none is |
+//! The durable tail: the store, what it has acknowledged, and opening it again after a write that failed.
 
-use std::collections::HashSet;
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError, RwLock};
 
 use chrono::{DateTime, Utc};
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use serde::{Deserialize, Serialize};
-use slated_contract::event::{Decision, Event, Feedback, RouteChange, SegmentReader};
-use uuid::Uuid;
+use slated_contract::event::{Decision, Event, Feedback, RouteChange};
 
+use super::acknowledged::Acknowledged;
+use super::salvage::{Cut, salvage};
+use super::store::{NextSequence, Range, Store, TailStats};
 use super::writer::{Appended, Entry};
-use super::{Durability, JournalError, JournalSettings, SegmentFile};
+use super::{JournalError, JournalSettings};
 
-/// The store. All writing of events goes through one thread, and all sealing through another.
-pub struct Tail {
-    folder: PathBuf,
-    database: Database,
-    decisions: Kind,
-    feedback: Kind,
-    changes: Kind,
-    state: Keyspace,
-    writer: String,
-    persist: PersistMode,
-}
+/// What must fit on the disk before a store that a full disk stopped is opened again.
+static PROBE: [u8; 256 * 1024] = [0x5a; 256 * 1024];
 
-/// The keyspaces of one kind of event.
-struct Kind {
-    events: Keyspace,
-    ids: Keyspace,
-    segments: Keyspace,
-}
-
-/// How many events are in the tail.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct TailStats {
-    /// Decisions.
-    pub decisions: u64,
-    /// Feedback events.
-    pub feedback: u64,
-    /// Changes of routes.
-    pub changes: u64,
-}
-
-/// Sequence numbers, both included.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Range {
-    /// The first.
+/// Events that were acknowledged and are lost, a line of `<journal>/lost.jsonl`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LostEvents {
+    /// When that was found.
+    pub found: DateTime<Utc>,
+    /// `Event::KIND`.
+    pub kind: String,
+    /// The first one's number, in the order in which this journal took them.
     pub first: u64,
-    /// The last.
+    /// The last one's.
     pub last: u64,
+    /// How many they are.
+    pub events: u64,
 }
 
-/// What is known of a closed segment.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct SegmentRecord {
-    /// The last sequence number; the first is the key.
-    pub last: u64,
-    /// The time of the latest event.
-    pub until: DateTime<Utc>,
-    /// The files, relative to the journal's folder.
-    pub files: Vec<SegmentFile>,
+/// The store, while it is open. All writing of events goes through one thread, and all sealing through another.
+pub struct Tail {
+    settings: JournalSettings,
+    writer: String,
+    /// `None` where it could not be opened again yet.
+    store: RwLock<Option<Store>>,
+    /// Why the last write failed; `None` where it did not.
+    failure: Mutex<Option<String>>,
+    acknowledged: Acknowledged,
 }
 
 impl Tail {
-    /// Opens or creates the store in `<folder>/.tail`.
+    /// Opens or creates the tail, and tells what it lost since it was last open.
     pub fn open(settings: &JournalSettings) -> Result<Self, JournalError> {
-        let folder = settings.folder.clone();
-        let failed = |error: fjall::Error| match error {
-            fjall::Error::Locked => JournalError::Locked(folder.clone()),
-            error => JournalError::Tail { folder: folder.clone(), reason: error.to_string() },
-        };
-        std::fs::create_dir_all(&folder).map_err(|error| failed(error.into()))?;
-        let database = Database::builder(folder.join(".tail")).cache_size(16 * 1024 * 1024).open().map_err(failed)?;
-        let keyspace = |name: String| {
-            let options = || KeyspaceCreateOptions::default().max_memtable_size(16 * 1024 * 1024);
-            database.keyspace(&name, options).map_err(failed)
-        };
-        let kind = |name: &str| -> Result<Kind, JournalError> {
-            Ok(Kind {
-                events: keyspace(name.to_owned())?,
-                ids: keyspace(format!("{name}_ids"))?,
-                segments: keyspace(format!("{name}_segments"))?,
-            })
-        };
-        let state = keyspace("state".to_owned())?;
-        let writer = match state.get("writer").map_err(failed)? {
-            Some(id) => String::from_utf8_lossy(&id).into_owned(),
-            None => {
-                let id = Uuid::new_v4().simple().to_string()[..12].to_owned();
-                state.insert("writer", id.as_str()).map_err(failed)?;
-                database.persist(PersistMode::SyncAll).map_err(failed)?;
-                id
+        let failed = |error: io::Error| failed(&settings.folder, &error);
+        fs::create_dir_all(&settings.folder).map_err(failed)?;
+        let cuts = cut(&settings.folder)?;
+        let store = Store::open(settings)?;
+        let acknowledged = Acknowledged::open(&settings.folder).map_err(failed)?;
+        let lost = tell_lost(&settings.folder, &store, acknowledged.read())?;
+        for Cut { log, bytes, at_end } in &cuts {
+            if lost.is_empty() && *at_end {
+                tracing::info!(
+                    log,
+                    bytes = bytes.len(),
+                    "a write that was never acknowledged was torn, and is cut off"
+                );
+            } else {
+                tracing::error!(
+                    log,
+                    first = bytes.start,
+                    end = bytes.end,
+                    "damaged bytes were cut out of the journal's tail"
+                );
             }
-        };
-        // `Buffer` hands the commit to the operating system before it returns, which is what survives the process; no
-        // mode at all would leave it in the store's own buffer.
-        let persist = match settings.durability {
-            Durability::Process => PersistMode::Buffer,
-            Durability::Power => PersistMode::SyncData,
-        };
-        let (decisions, feedback, changes) = (kind(Decision::KIND)?, kind(Feedback::KIND)?, kind(RouteChange::KIND)?);
-        Ok(Self { decisions, feedback, changes, state, database, writer, persist, folder: settings.folder.clone() })
+        }
+        // An event that is lost from the tail may be in a segment already; the number it had is another's then, and no
+        // segment from now on may take the name of an earlier one.
+        let writer = if lost.is_empty() { store.writer()? } else { store.new_writer()? };
+        let next = store.next_sequence()?;
+        acknowledged.write(&next).map_err(failed)?;
+        let settings = settings.clone();
+        Ok(Self { settings, writer, store: RwLock::new(Some(store)), failure: Mutex::default(), acknowledged })
     }
 
     /// The journal's folder.
     pub fn folder(&self) -> &Path {
-        &self.folder
+        &self.settings.folder
     }
 
     /// The id of this journal, part of every segment's name.
@@ -124,193 +88,163 @@ impl Tail {
         &self.writer
     }
 
-    fn kind(&self, name: &str) -> &Kind {
-        match name {
-            Decision::KIND => &self.decisions,
-            Feedback::KIND => &self.feedback,
-            _ => &self.changes,
+    /// Reads from the store.
+    pub fn read<T>(&self, read: impl FnOnce(&Store) -> Result<T, JournalError>) -> Result<T, JournalError> {
+        match &*self.store.read().unwrap_or_else(PoisonError::into_inner) {
+            Some(store) => read(store),
+            None => Err(JournalError::Write(self.failure().unwrap_or_else(|| "its store is being opened".to_owned()))),
         }
     }
 
-    fn failed(&self, error: &fjall::Error) -> JournalError {
-        JournalError::Tail { folder: self.folder.clone(), reason: error.to_string() }
+    /// Writes to the store; a failure lasts until [`Tail::reopen`].
+    pub fn write<T>(&self, write: impl FnOnce(&Store) -> Result<T, JournalError>) -> Result<T, JournalError> {
+        if let Some(reason) = self.failure() {
+            return Err(JournalError::Write(reason));
+        }
+        let written = self.read(write);
+        if let Err(error) = &written {
+            tracing::error!(%error, "the journal cannot be written");
+            self.fail(error.to_string());
+        }
+        written
     }
 
     /// Commits the entries as one batch, those whose id is new; `next` numbers them by kind and moves on.
     pub fn commit(&self, entries: &[Entry], next: &mut NextSequence) -> Result<Vec<Appended>, JournalError> {
-        let mut batch = self.database.batch().durability(Some(self.persist));
-        let mut after = *next;
-        let mut in_batch = HashSet::new();
-        let mut outcomes = Vec::with_capacity(entries.len());
-        for entry in entries {
-            let kind = self.kind(entry.kind);
-            let known = kind.ids.contains_key(&entry.id).map_err(|error| JournalError::Write(error.to_string()))?;
-            if known || !in_batch.insert((entry.kind, &entry.id)) {
-                outcomes.push(Appended::Duplicate);
-                continue;
-            }
-            let sequence = after.take(entry.kind).to_be_bytes();
-            batch.insert(&kind.events, sequence, entry.bytes.as_slice());
-            batch.insert(&kind.ids, entry.id.as_str(), sequence);
-            outcomes.push(Appended::New);
+        let outcomes = self.write(|store| store.commit(entries, next))?;
+        if let Err(error) = self.acknowledged.write(next) {
+            tracing::warn!(%error, "what the journal acknowledged cannot be noted; a loss would be told too small");
         }
-        batch.commit().map_err(|error| JournalError::Write(error.to_string()))?;
-        *next = after;
         Ok(outcomes)
     }
 
-    /// The numbers that the next events get.
-    pub fn next_sequence(&self) -> Result<NextSequence, JournalError> {
-        Ok(NextSequence {
-            decisions: self.last::<Decision>()? + 1,
-            feedback: self.last::<Feedback>()? + 1,
-            changes: self.last::<RouteChange>()? + 1,
-        })
+    /// Why nothing can be written now.
+    pub fn failure(&self) -> Option<String> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The last number given to an event of the kind, 0 before the first.
-    pub fn last<E: Event>(&self) -> Result<u64, JournalError> {
-        let last = match self.kind(E::KIND).events.last_key_value() {
-            Some(guard) => number(&guard.key().map_err(|error| self.failed(&error))?),
-            None => 0,
-        };
-        Ok(last.max(self.sealed::<E>()?))
+    fn fail(&self, reason: String) {
+        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
     }
 
-    /// The last number in a closed segment.
-    pub fn sealed<E: Event>(&self) -> Result<u64, JournalError> {
-        let value = self.state.get(format!("sealed/{}", E::KIND)).map_err(|error| self.failed(&error))?;
-        Ok(value.map_or(0, |bytes| number(&bytes)))
-    }
-
-    /// The range that a crash left half closed.
-    pub fn sealing<E: Event>(&self) -> Result<Option<Range>, JournalError> {
-        let value = self.state.get(format!("sealing/{}", E::KIND)).map_err(|error| self.failed(&error))?;
-        Ok(value.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
-    }
-
-    /// Notes that a range is about to be closed, so that a crash leads to the same files and not to others.
-    pub fn begin_seal<E: Event>(&self, range: Range) -> Result<(), JournalError> {
-        let note = serde_json::to_vec(&range).map_err(|error| JournalError::Encode(error.to_string()))?;
-        let mut batch = self.database.batch().durability(Some(PersistMode::SyncAll));
-        batch.insert(&self.state, format!("sealing/{}", E::KIND), note);
-        batch.commit().map_err(|error| self.failed(&error))
-    }
-
-    /// Removes a range from the tail, now that its files are in place.
-    pub fn end_seal<E: Event>(&self, range: Range, record: &SegmentRecord) -> Result<(), JournalError> {
-        let record = serde_json::to_vec(record).map_err(|error| JournalError::Encode(error.to_string()))?;
-        let kind = self.kind(E::KIND);
-        let mut batch = self.database.batch().durability(Some(PersistMode::SyncAll));
-        batch.insert(&kind.segments, range.first.to_be_bytes(), record);
-        batch.insert(&self.state, format!("sealed/{}", E::KIND), range.last.to_be_bytes());
-        batch.remove(&self.state, format!("sealing/{}", E::KIND));
-        for sequence in range.first..=range.last {
-            batch.remove(&kind.events, sequence.to_be_bytes());
+    /// Opens the store again after a write failed. Events from `next` on, which were refused, are removed where they were
+    /// written all the same. Reading goes on until there is room to write.
+    pub fn reopen(&self, next: &NextSequence) -> Result<(), JournalError> {
+        let reopened = probe(&self.settings.folder).and_then(|()| {
+            let mut slot = self.store.write().unwrap_or_else(PoisonError::into_inner);
+            // Lets go of the lock on its folder.
+            *slot = None;
+            cut(&self.settings.folder)?;
+            let store = Store::open(&self.settings)?;
+            store.discard_from(next)?;
+            store.sync()?;
+            *slot = Some(store);
+            Ok(())
+        });
+        match &reopened {
+            Ok(()) => *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = None,
+            Err(error) => self.fail(error.to_string()),
         }
-        batch.commit().map_err(|error| self.failed(&error))
+        reopened
     }
 
-    /// The events of a range, in order.
-    pub fn events<E: Event>(&self, range: Range) -> Result<Vec<E>, JournalError> {
-        let keys = range.first.to_be_bytes()..=range.last.to_be_bytes();
-        let read = |guard: fjall::Guard| self.decode(&guard.value().map_err(|error| self.failed(&error))?);
-        self.kind(E::KIND).events.range(keys).map(read).collect()
-    }
-
-    /// One event, if it is still in the tail.
-    pub fn event<E: Event>(&self, sequence: u64) -> Result<Option<E>, JournalError> {
-        let value = self.kind(E::KIND).events.get(sequence.to_be_bytes()).map_err(|error| self.failed(&error))?;
-        value.map(|bytes| self.decode(&bytes)).transpose()
-    }
-
-    fn decode<E: Event>(&self, bytes: &[u8]) -> Result<E, JournalError> {
-        let reason = |error| format!("a {} event does not read: {error}", E::KIND);
-        rmp_serde::from_slice(bytes)
-            .map_err(|error| JournalError::Tail { folder: self.folder.clone(), reason: reason(error) })
-    }
-
-    /// The number of the event with this id.
-    pub fn sequence_of<E: Event>(&self, id: &str) -> Result<Option<u64>, JournalError> {
-        let value = self.kind(E::KIND).ids.get(id).map_err(|error| self.failed(&error))?;
-        Ok(value.map(|bytes| number(&bytes)))
-    }
-
-    /// The files of the closed segment that holds this number.
-    pub fn segment_of<E: Event>(&self, sequence: u64) -> Result<Vec<PathBuf>, JournalError> {
-        let upto = ..=sequence.to_be_bytes();
-        let Some(guard) = self.kind(E::KIND).segments.range(upto).next_back() else { return Ok(Vec::new()) };
-        let value = guard.value().map_err(|error| self.failed(&error))?;
-        let record: SegmentRecord =
-            serde_json::from_slice(&value).map_err(|error| JournalError::Encode(error.to_string()))?;
-        let files = record.files.into_iter().map(|file| self.folder.join(file.path));
-        Ok(if sequence <= record.last { files.collect() } else { Vec::new() })
-    }
-
-    /// Forgets the ids of segments whose events are all older than `before`.
-    pub fn forget_ids<E: Event>(&self, before: DateTime<Utc>) -> Result<(), JournalError> {
-        let kind = self.kind(E::KIND);
-        for guard in kind.segments.iter() {
-            let (key, value) = guard.into_inner().map_err(|error| self.failed(&error))?;
-            let record: SegmentRecord =
-                serde_json::from_slice(&value).map_err(|error| JournalError::Encode(error.to_string()))?;
-            if record.until >= before {
-                break;
-            }
-            let mut batch = self.database.batch();
-            for file in &record.files {
-                let path = self.folder.join(&file.path);
-                // A file that an operator moved away takes no ids with it; they cost space, nothing else.
-                let Ok(batches) = SegmentReader::<E>::open(&path, 1024) else { continue };
-                for events in batches {
-                    events?.iter().for_each(|event| batch.remove(&kind.ids, event.id()));
-                }
-            }
-            batch.remove(&kind.segments, key);
-            batch.commit().map_err(|error| self.failed(&error))?;
-        }
-        Ok(())
-    }
-
-    /// How many events are in the tail.
+    /// How many events are in the tail; none where it cannot be read.
     pub fn stats(&self) -> TailStats {
-        let count = |last: Result<u64, _>, sealed: Result<u64, _>| match (last, sealed) {
-            (Ok(last), Ok(sealed)) => last - sealed,
-            (Err(_), _) | (_, Err(_)) => 0_u64,
-        };
-        TailStats {
-            decisions: count(self.last::<Decision>(), self.sealed::<Decision>()),
-            feedback: count(self.last::<Feedback>(), self.sealed::<Feedback>()),
-            changes: count(self.last::<RouteChange>(), self.sealed::<RouteChange>()),
-        }
-    }
-
-    /// Syncs to disk.
-    pub fn sync(&self) -> Result<(), JournalError> {
-        self.database.persist(PersistMode::SyncAll).map_err(|error| self.failed(&error))
+        self.read(Store::stats).unwrap_or_default()
     }
 }
 
-/// The number that the next event of each kind gets.
-#[derive(Debug, Clone, Copy)]
-pub struct NextSequence {
-    decisions: u64,
-    feedback: u64,
-    changes: u64,
+fn failed(folder: &Path, error: &io::Error) -> JournalError {
+    JournalError::Tail { folder: folder.to_owned(), reason: error.to_string() }
 }
 
-impl NextSequence {
-    fn take(&mut self, kind: &str) -> u64 {
-        let next = match kind {
-            Decision::KIND => &mut self.decisions,
-            Feedback::KIND => &mut self.feedback,
-            _ => &mut self.changes,
-        };
-        *next += 1;
-        *next - 1
+/// Cuts what is damaged out of the store's logs; refuses where another process has it open.
+fn cut(journal: &Path) -> Result<Vec<Cut>, JournalError> {
+    let store = journal.join(".tail");
+    let Ok(lock) = File::options().read(true).write(true).open(store.join("lock")) else { return Ok(Vec::new()) };
+    match lock.try_lock() {
+        Ok(()) => salvage(&store, &journal.join("damaged")).map_err(|error| failed(journal, &error)),
+        Err(TryLockError::WouldBlock) => Err(JournalError::Locked(journal.to_owned())),
+        Err(TryLockError::Error(error)) => Err(failed(journal, &error)),
     }
 }
 
-fn number(bytes: &[u8]) -> u64 {
-    bytes.try_into().map_or(0, u64::from_be_bytes)
+/// Fails where the disk does not take a little.
+fn probe(journal: &Path) -> Result<(), JournalError> {
+    let path = journal.join(".probe");
+    let written = File::create(&path).and_then(|mut file| {
+        file.write_all(&PROBE)?;
+        file.sync_all()
+    });
+    // What it takes must go whether it fitted or not.
+    let removed = fs::remove_file(&path);
+    written.and(removed).map_err(|error| JournalError::Write(error.to_string()))
+}
+
+/// Finds what was acknowledged and is not there, and writes it down.
+fn tell_lost(
+    journal: &Path,
+    store: &Store,
+    acknowledged: Option<NextSequence>,
+) -> Result<Vec<LostEvents>, JournalError> {
+    let mut lost = Vec::new();
+    let of = |number: fn(&NextSequence) -> u64| acknowledged.as_ref().map_or(0, |next| number(next).saturating_sub(1));
+    add_lost::<Decision>(store, of(|next| next.decisions), &mut lost)?;
+    add_lost::<Feedback>(store, of(|next| next.feedback), &mut lost)?;
+    add_lost::<RouteChange>(store, of(|next| next.changes), &mut lost)?;
+    if lost.is_empty() {
+        return Ok(lost);
+    }
+    let mut file =
+        File::options().create(true).append(true).open(journal.join(LOST)).map_err(|error| failed(journal, &error))?;
+    for entry in &lost {
+        let LostEvents { kind, first, last, events, .. } = entry;
+        tracing::error!(kind, first, last, events, "acknowledged events are missing from the journal's tail");
+        metrics::counter!("slated_journal_lost_events_total", "kind" => kind.clone()).increment(*events);
+        let line = serde_json::to_string(entry).map_err(|error| JournalError::Encode(error.to_string()))?;
+        writeln!(file, "{line}").map_err(|error| failed(journal, &error))?;
+    }
+    file.sync_all().map_err(|error| failed(journal, &error))?;
+    // Told once; what comes next is numbered after it.
+    tell::<Decision>(store, &lost)?;
+    tell::<Feedback>(store, &lost)?;
+    tell::<RouteChange>(store, &lost)?;
+    Ok(lost)
+}
+
+fn add_lost<E: Event>(store: &Store, acknowledged: u64, lost: &mut Vec<LostEvents>) -> Result<(), JournalError> {
+    let found = Utc::now();
+    let missing = store.missing::<E>(acknowledged)?.into_iter();
+    lost.extend(missing.map(|Range { first, last }| LostEvents {
+        found,
+        kind: E::KIND.to_owned(),
+        first,
+        last,
+        events: last - first + 1,
+    }));
+    Ok(())
+}
+
+fn tell<E: Event>(store: &Store, lost: &[LostEvents]) -> Result<(), JournalError> {
+    match lost.iter().filter(|lost| lost.kind == E::KIND).map(|lost| lost.last).max() {
+        Some(last) => store.told_missing::<E>(last.max(store.last::<E>()?)),
+        None => Ok(()),
+    }
+}
+
+const LOST: &str = "lost.jsonl";
+
+/// What a journal has written down as lost from its tail.
+///
+/// # Errors
+/// A file that cannot be read, or is not what was written.
+pub fn lost_events(journal: &Path) -> Result<Vec<LostEvents>, JournalError> {
+    let path: PathBuf = journal.join(LOST);
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(failed(journal, &error)),
+    };
+    let parsed = text.lines().map(serde_json::from_str).collect::<Result<_, _>>();
+    parsed.map_err(|error| JournalError::Tail { folder: journal.to_owned(), reason: format!("{LOST}: {error}") })
 }

@@ -7,12 +7,12 @@ use std::sync::Arc;
 
 use futures::{StreamExt, stream};
 use serde::Serialize;
-use slated_contract::event::{Decision, Mode, SegmentError, SegmentReader, segments};
+use slated_contract::event::{Decision, Mode, SegmentError, SegmentReader};
 use slated_contract::policy::{BundleError, read_manifest, versions};
 use slated_contract::slate::{
     DecisionSeed, DrawError, Exploration, constrained_propensities, draw_constrained, draw_items, propensities,
 };
-use slated_trainer::dataset::{MirrorError, local};
+use slated_trainer::dataset::{MirrorError, local, sound_segments};
 use slated_trainer::ope::gate::Replay;
 use thiserror::Error;
 
@@ -369,7 +369,7 @@ pub async fn verify(
     settings: VerifySettings,
     advance: &mut dyn FnMut(u64),
 ) -> Result<Verification, VerifyError> {
-    let dates = segments::<Decision>(&local(journal, None).await?)?;
+    let (dates, _) = sound_segments::<Decision>(&local(journal, None).await?, None)?;
     if dates.is_empty() {
         return Err(VerifyError::Empty(journal.to_owned()));
     }

@@ -2,17 +2,23 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, TrySendError};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError};
 use slated_contract::event::Event;
 use tokio::sync::oneshot;
 
-use super::tail::{NextSequence, Tail};
+use super::store::{NextSequence, Store};
+use super::tail::Tail;
 use super::{JournalError, JournalSettings};
 
 /// The most requests in one commit.
 const GROUP: usize = 256;
+/// After a failure, how soon the store is opened again; twice as long after each further one, up to [`SLOWEST`].
+const SOONEST: Duration = Duration::from_millis(200);
+const SLOWEST: Duration = Duration::from_secs(5);
+/// How long a commit may take before the journal no longer counts as one that can be written.
+const STUCK: Duration = Duration::from_secs(5);
 
 /// What became of an appended event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,21 +58,32 @@ enum Command {
 /// The handle of the thread.
 pub struct Writer {
     queue: Sender<Command>,
-    failure: Arc<Mutex<Option<String>>>,
+    tail: Arc<Tail>,
+    committing: Committing,
 }
+
+/// Since when a commit has been under way.
+type Committing = Arc<Mutex<Option<Instant>>>;
 
 impl Writer {
     /// Starts the thread.
     pub fn start(tail: Arc<Tail>, settings: &JournalSettings) -> Result<Self, JournalError> {
         let (queue, commands) = crossbeam_channel::bounded(settings.queue.max(1));
-        let failure = Arc::new(Mutex::new(None));
-        let next = tail.next_sequence()?;
-        let worker = Worker { tail, commands, next, failure: Arc::clone(&failure) };
+        let committing = Committing::default();
+        let next = tail.read(Store::next_sequence)?;
+        let worker = Worker {
+            tail: Arc::clone(&tail),
+            commands,
+            next,
+            committing: Arc::clone(&committing),
+            pause: SOONEST,
+            retry_at: Instant::now(),
+        };
         thread::Builder::new()
             .name("journal-writer".to_owned())
             .spawn(move || worker.work())
             .map_err(|error| JournalError::Write(format!("cannot start its thread: {error}")))?;
-        Ok(Self { queue, failure })
+        Ok(Self { queue, tail, committing })
     }
 
     /// Appends the entries in one commit.
@@ -84,10 +101,14 @@ impl Writer {
         self.queue.len()
     }
 
-    /// Whether the last commit succeeded.
+    /// Whether the last commit succeeded, and none takes too long.
     pub fn health(&self) -> Result<(), JournalError> {
-        match &*self.failure.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some(reason) => Err(JournalError::Write(reason.clone())),
+        if let Some(reason) = self.tail.failure() {
+            return Err(JournalError::Write(reason));
+        }
+        let since = *self.committing.lock().unwrap_or_else(PoisonError::into_inner);
+        match since.map(|since| since.elapsed()).filter(|elapsed| *elapsed > STUCK) {
+            Some(elapsed) => Err(JournalError::Write(format!("the disk has not answered for {} s", elapsed.as_secs()))),
             None => Ok(()),
         }
     }
@@ -109,14 +130,26 @@ struct Worker {
     tail: Arc<Tail>,
     commands: Receiver<Command>,
     next: NextSequence,
-    failure: Arc<Mutex<Option<String>>>,
+    committing: Committing,
+    /// How long to wait from one attempt to open the store again to the next.
+    pause: Duration,
+    retry_at: Instant,
 }
+
+type Group = Vec<(Vec<Entry>, Acknowledgement)>;
 
 impl Worker {
     fn work(mut self) {
-        while let Ok(first) = self.commands.recv() {
+        loop {
+            let first = match self.commands.recv_timeout(SOONEST) {
+                Ok(first) => Some(first),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+            self.recover();
+            let Some(first) = first else { continue };
             let waiting = self.commands.try_iter().take(GROUP - 1);
-            let mut group = Vec::new();
+            let mut group = Group::new();
             let mut stop = None;
             for command in std::iter::once(first).chain(waiting) {
                 match command {
@@ -134,18 +167,29 @@ impl Worker {
         }
     }
 
-    fn commit(&mut self, group: Vec<(Vec<Entry>, Acknowledgement)>) {
+    /// Opens the store again after a failure, when it is time to.
+    fn recover(&mut self) {
+        if self.tail.failure().is_none() || Instant::now() < self.retry_at {
+            return;
+        }
+        match self.tail.reopen(&self.next) {
+            Ok(()) => {
+                tracing::info!("the journal can be written again");
+                self.pause = SOONEST;
+            }
+            Err(error) => {
+                tracing::debug!(%error, "the journal still cannot be written");
+                self.pause = (self.pause * 2).min(SLOWEST);
+                self.retry_at = Instant::now() + self.pause;
+            }
+        }
+    }
+
+    fn commit(&mut self, group: Group) {
         let (requests, acknowledgements): (Vec<Vec<Entry>>, Vec<_>) = group.into_iter().unzip();
         let sizes: Vec<usize> = requests.iter().map(Vec::len).collect();
         let entries: Vec<Entry> = requests.into_iter().flatten().collect();
-        let started = Instant::now();
-        let result = self.tail.commit(&entries, &mut self.next);
-        metrics::histogram!("slated_journal_commit_seconds").record(started.elapsed().as_secs_f64());
-        let failure = result.as_ref().err().map(ToString::to_string);
-        if let Some(reason) = &failure {
-            tracing::error!(reason, "the journal cannot be written");
-        }
-        match result {
+        match self.write(&entries) {
             Ok(outcomes) => {
                 for (entry, _) in entries.iter().zip(&outcomes).filter(|(_, outcome)| **outcome == Appended::New) {
                     metrics::counter!("slated_journal_events_total", "kind" => entry.kind).increment(1);
@@ -157,11 +201,27 @@ impl Worker {
                 }
             }
             Err(error) => {
+                let reason = match error {
+                    JournalError::Write(reason) => reason,
+                    error => error.to_string(),
+                };
                 for acknowledge in acknowledgements {
-                    let _ = acknowledge.send(Err(JournalError::Write(error.to_string())));
+                    let _ = acknowledge.send(Err(JournalError::Write(reason.clone())));
                 }
             }
         }
-        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = failure;
+    }
+
+    fn write(&mut self, entries: &[Entry]) -> Result<Vec<Appended>, JournalError> {
+        if let Some(reason) = self.tail.failure() {
+            return Err(JournalError::Write(reason));
+        }
+        let started = Instant::now();
+        let set = |since| *self.committing.lock().unwrap_or_else(PoisonError::into_inner) = since;
+        set(Some(started));
+        let committed = self.tail.commit(entries, &mut self.next);
+        set(None);
+        metrics::histogram!("slated_journal_commit_seconds").record(started.elapsed().as_secs_f64());
+        committed
     }
 }

@@ -1,6 +1,8 @@
 //! The built service, as an application and an operator see it.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+pub mod bucket;
+
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -43,6 +45,24 @@ pub fn must(folder: &Path, args: &[&str]) -> String {
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "slated {args:?} ended with {}: {error}", output.status);
     String::from_utf8(output.stdout).expect("its output is text")
+}
+
+/// The files under a folder, by the path within it.
+pub fn files(folder: &Path, under: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in folder.join(under).read_dir().unwrap().map(|entry| entry.unwrap()) {
+        let path = under.join(entry.file_name());
+        if entry.path().is_dir() { found.extend(files(folder, &path)) } else { found.push(path) }
+    }
+    found
+}
+
+/// Removes a journal's manifests, as a program has to that writes over its segments.
+pub fn without_manifests(journal: &Path) {
+    match std::fs::remove_dir_all(journal.join("manifest")) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => panic!("{error}"),
+        _ => {}
+    }
 }
 
 /// A folder with the imported rows and a policy of each kind trained from them, copied for each test.
@@ -116,8 +136,22 @@ pub struct Service {
 impl Service {
     /// Starts `slated serve` on a free port.
     pub fn start(folder: &Path, args: &[&str]) -> Self {
+        Self::logging_to(Stdio::inherit(), folder, args)
+    }
+
+    /// Starts it with its standard error going there.
+    pub fn logging_to(log: Stdio, folder: &Path, args: &[&str]) -> Self {
+        Self::spawn(command(folder).stderr(log), args)
+    }
+
+    /// Starts it with these variables.
+    pub fn with_environment(folder: &Path, environment: &[(&str, String)], args: &[&str]) -> Self {
+        Self::spawn(command(folder).envs(environment.iter().cloned()), args)
+    }
+
+    fn spawn(command: &mut Command, args: &[&str]) -> Self {
         let policy: &[&str] = if args.contains(&"--policy") { &[] } else { &["--policy", "thompson"] };
-        let mut child = command(folder)
+        let mut child = command
             .args(["serve", "--listen", "127.0.0.1:0", "--seed", "7", "--log-level", "warn"])
             .args(policy)
             .args(args)

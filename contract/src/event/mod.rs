@@ -6,6 +6,7 @@ mod conform;
 mod decision;
 mod feedback;
 mod identifier;
+mod manifest;
 mod rows;
 mod segment;
 
@@ -15,6 +16,10 @@ pub use decision::{Alternative, Candidate, Decision, Mode, Shown};
 pub use feedback::Feedback;
 pub use identifier::{
     Identifier, IdentifierError, MAX_IDENTIFIER, check_event_type, check_identifier, deterministic_id,
+};
+pub use manifest::{
+    CheckedSegments, DamagedSegment, Digesting, MANIFESTS, ManifestFile, SegmentManifest, check_segments, digest,
+    manifests,
 };
 pub use segment::{Columns, DateSegments, SegmentError, SegmentReader, count, segments};
 

@@ -61,7 +61,8 @@ pub fn segments<E: Event>(journal: &Path) -> Result<Vec<DateSegments>, SegmentEr
     Ok(dates)
 }
 
-fn list(folder: &Path) -> Result<Vec<PathBuf>, SegmentError> {
+/// What is in a folder, by name; nothing where it is not there.
+pub(super) fn list(folder: &Path) -> Result<Vec<PathBuf>, SegmentError> {
     if !folder.exists() {
         return Ok(Vec::new());
     }

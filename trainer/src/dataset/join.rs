@@ -18,10 +18,11 @@ use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use futures::StreamExt;
-use slated_contract::event::{self, DateSegments, Decision, Feedback, SegmentError, segments};
+use slated_contract::event::{self, DateSegments, Decision, Feedback, SegmentError};
 
 use super::mirror::local;
 use super::scan::table;
+use super::sound::sound_segments;
 use super::{DatasetError, DatasetSettings};
 
 /// Columns of decisions, by which they are chosen and joined.
@@ -79,7 +80,9 @@ impl Outcomes {
     /// A journal that does not read.
     pub async fn open(settings: &DatasetSettings) -> Result<Self, DatasetError> {
         let journal = local(&settings.journal, settings.cache.as_deref()).await?;
-        Self::of(settings, &chosen_dates(&journal, settings)?, &segments::<Feedback>(&journal)?).await
+        let (decisions, _) = chosen_dates(&journal, settings)?;
+        let (feedback, _) = sound_segments::<Feedback>(&journal, None)?;
+        Self::of(settings, &decisions, &feedback).await
     }
 
     /// Starts the join of these segments.
@@ -215,14 +218,13 @@ fn micros(time: i64) -> Result<DateTime<Utc>, DatasetError> {
     DateTime::from_timestamp_micros(time).ok_or_else(|| DatasetError::Joined(format!("time {time} is out of range")))
 }
 
-/// The segments of decisions that may hold chosen ones.
-pub(super) fn chosen_dates(journal: &Path, settings: &DatasetSettings) -> Result<Vec<DateSegments>, DatasetError> {
-    let mut decisions = segments::<Decision>(journal)?;
-    if let Some((after, _)) = &settings.after {
-        let date = after.format("%Y-%m-%d").to_string();
-        decisions.retain(|segments| segments.date >= date);
-    }
-    Ok(decisions)
+/// The sound segments of decisions that may hold chosen ones, and how many are damaged.
+pub(super) fn chosen_dates(
+    journal: &Path,
+    settings: &DatasetSettings,
+) -> Result<(Vec<DateSegments>, u64), DatasetError> {
+    let from = settings.after.as_ref().map(|(after, _)| after.format("%Y-%m-%d").to_string());
+    Ok(sound_segments::<Decision>(journal, from.as_deref())?)
 }
 
 fn session(settings: &DatasetSettings) -> Result<SessionContext, DatasetError> {

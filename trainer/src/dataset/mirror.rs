@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path as Key;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, parse_url_opts};
-use slated_contract::event::{Decision, Event, Feedback, RouteChange};
+use slated_contract::event::{Decision, Event, Feedback, MANIFESTS, RouteChange};
 use tempfile::NamedTempFile;
 use thiserror::Error;
 use url::Url;
@@ -58,10 +58,34 @@ pub fn is_url(journal: &Path) -> bool {
     journal.to_str().is_some_and(|text| text.contains("://"))
 }
 
+/// A place in an object store where a journal is kept.
+#[derive(Debug)]
+pub struct RemoteJournal {
+    /// The store.
+    pub store: Box<dyn ObjectStore>,
+    /// What the keys of the journal begin with.
+    pub prefix: Key,
+    /// The address, as it was given.
+    pub url: String,
+}
+
+impl RemoteJournal {
+    /// The place that an address names. Credentials, regions and endpoints come from the environment under the stores' own
+    /// names, such as `AWS_ACCESS_KEY_ID` and `AWS_ENDPOINT`. Nothing is asked of the store yet.
+    ///
+    /// # Errors
+    /// An address that cannot be used.
+    pub fn at(url: &str) -> Result<Self, MirrorError> {
+        let not_url = |reason: String| MirrorError::Url { url: url.to_owned(), reason };
+        let parsed = Url::parse(url).map_err(|error| not_url(error.to_string()))?;
+        let (store, prefix) = parse_url_opts(&parsed, std::env::vars()).map_err(|error| not_url(error.to_string()))?;
+        Ok(Self { store, prefix, url: url.to_owned() })
+    }
+}
+
 /// The folder to read a journal from: itself, or a copy of what is in the object store now.
 ///
-/// `cache` is where copies are kept; a folder of the user's cache where it is absent. Credentials, regions and endpoints
-/// come from the environment under the stores' own names, such as `AWS_ACCESS_KEY_ID` and `AWS_ENDPOINT`.
+/// `cache` is where copies are kept; a folder of the user's cache where it is absent.
 ///
 /// # Errors
 /// An address that cannot be used, a store that does not answer, a cache that cannot be written.
@@ -72,9 +96,9 @@ pub async fn local(journal: &Path, cache: Option<&Path>) -> Result<PathBuf, Mirr
     if url.scheme() == "file" {
         return url.to_file_path().map_err(|()| not_url("it names another machine".to_owned()));
     }
-    let (store, prefix) = parse_url_opts(&url, std::env::vars()).map_err(|error| not_url(error.to_string()))?;
+    let remote = RemoteJournal::at(text)?;
     let folder = cache.map_or_else(default_cache, Path::to_owned).join(format!("{:032x}", xxh3_128(text.as_bytes())));
-    mirror(store.as_ref(), &prefix, &folder, text).await?;
+    mirror(&remote, &folder).await?;
     Ok(folder)
 }
 
@@ -84,11 +108,13 @@ fn default_cache() -> PathBuf {
     cache.unwrap_or_else(std::env::temp_dir).join("slated/journals")
 }
 
-/// Makes `folder` hold the segments under `prefix`, and no others.
-async fn mirror(store: &dyn ObjectStore, prefix: &Key, folder: &Path, url: &str) -> Result<(), MirrorError> {
+/// Makes `folder` hold the segments under `prefix` and their manifests, and no others.
+async fn mirror(remote: &RemoteJournal, folder: &Path) -> Result<(), MirrorError> {
+    let RemoteJournal { store, prefix, url } = remote;
     let failed = |source| MirrorError::Store { url: url.to_owned(), source };
     let mut wanted = Vec::new();
-    for kind in [Decision::KIND, Feedback::KIND, RouteChange::KIND] {
+    // A manifest is put after its files: listed before them, none of its files is missed.
+    for kind in [MANIFESTS, Decision::KIND, Feedback::KIND, RouteChange::KIND] {
         let under = prefix.clone().join(kind);
         let objects: Vec<ObjectMeta> = store.list(Some(&under)).try_collect().await.map_err(failed)?;
         wanted.extend(objects.into_iter().filter_map(|object| Some((place(prefix, &object)?, object))));
@@ -99,19 +125,22 @@ async fn mirror(store: &dyn ObjectStore, prefix: &Key, folder: &Path, url: &str)
     let bytes: u64 = missing.iter().map(|(_, object)| object.size).sum();
     tracing::info!(journal = url, segments = wanted.len(), fetching = missing.len(), bytes, "journal mirrored");
     stream::iter(missing)
-        .map(|(place, object)| fetch(store, object, folder.join(place), url))
+        .map(|(place, object)| fetch(store.as_ref(), object, folder.join(place), url))
         .buffer_unordered(CONCURRENT)
         .try_collect::<()>()
         .await
 }
 
-/// Where a segment stands in a journal, `<kind>/date=<date>/<name>.parquet`; `None` of anything else.
+/// Where a segment stands in a journal, `<kind>/date=<date>/<name>.parquet`, or a manifest,
+/// `manifest/<kind>/<name>.json`; `None` of anything else.
 fn place(prefix: &Key, object: &ObjectMeta) -> Option<PathBuf> {
     let parts: Vec<_> = object.location.prefix_match(prefix)?.collect();
-    let [_, date, name] = &parts[..] else { return None };
-    let is_segment = date.as_ref().starts_with("date=") && !name.as_ref().starts_with('.');
-    let is_parquet = Path::new(name.as_ref()).extension().is_some_and(|extension| extension == "parquet");
-    (is_segment && is_parquet).then(|| parts.iter().map(AsRef::as_ref).collect())
+    let [kind, date, name] = &parts[..] else { return None };
+    let extension = if kind.as_ref() == MANIFESTS { "json" } else { "parquet" };
+    let is_journals = kind.as_ref() == MANIFESTS || date.as_ref().starts_with("date=");
+    let is_whole = !name.as_ref().starts_with('.');
+    let is_kind = Path::new(name.as_ref()).extension().is_some_and(|found| found == extension);
+    (is_journals && is_whole && is_kind).then(|| parts.iter().map(AsRef::as_ref).collect())
 }
 
 /// A copy has the size of its object and the time at which that was written.

@@ -7,10 +7,12 @@ mod mirror;
 mod reader;
 mod reward;
 mod scan;
+mod sound;
 mod summary;
 
 pub use infer::{InferError, SchemaInference};
 pub use join::{Joined, Outcome, Outcomes};
-pub use mirror::{MirrorError, is_url, local};
+pub use mirror::{MirrorError, RemoteJournal, is_url, local};
 pub use reader::{Dataset, DatasetError, DatasetSettings, Round};
+pub use sound::sound_segments;
 pub use summary::{DatasetSummary, RoundDigest};

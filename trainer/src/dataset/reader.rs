@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use chrono::{DateTime, Utc};
 use datafusion::error::DataFusionError;
 use serde::{Deserialize, Serialize};
-use slated_contract::event::{Decision, Event, Feedback, SegmentError, segments};
+use slated_contract::event::{Decision, Event, Feedback, SegmentError};
 use slated_contract::reward::{RewardDefinition, RewardError};
 use thiserror::Error;
 
@@ -14,6 +14,7 @@ use super::join::{Outcomes, chosen_dates};
 use super::merge::MergedDecisions;
 use super::mirror::{MirrorError, local};
 use super::reward::{Rewarded, rewards};
+use super::sound::sound_segments;
 
 /// Rounds handed over at a time.
 const BATCH: usize = 256;
@@ -130,13 +131,17 @@ impl Dataset {
     pub async fn open(settings: &DatasetSettings) -> Result<Self, DatasetError> {
         settings.reward.check()?;
         let journal = local(&settings.journal, settings.cache.as_deref()).await?;
-        let decisions = chosen_dates(&journal, settings)?;
-        let feedback = segments::<Feedback>(&journal)?;
+        let (decisions, damaged_decisions) = chosen_dates(&journal, settings)?;
+        let (feedback, damaged_feedback) = sound_segments::<Feedback>(&journal, None)?;
         let outcomes = Outcomes::of(settings, &decisions, &feedback).await?;
         if outcomes.decisions() == 0 {
             return Err(DatasetError::Empty(settings.journal.clone()));
         }
-        let summary = DatasetSummary { feedback: outcomes.feedback(), ..DatasetSummary::default() };
+        let summary = DatasetSummary {
+            feedback: outcomes.feedback(),
+            damaged_segments: damaged_decisions + damaged_feedback,
+            ..DatasetSummary::default()
+        };
         let decisions = MergedDecisions::new(decisions);
         Ok(Self { decisions, outcomes, settings: settings.clone(), summary })
     }

@@ -19,6 +19,9 @@ pub struct DatasetSummary {
     /// weigh by.
     #[serde(default)]
     pub not_evaluable: u64,
+    /// Segments passed over because they are not as they were written; the log names each.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub damaged_segments: u64,
     /// Feedback events in the journal.
     pub feedback: u64,
     /// Of these, those that counted towards a reward.
@@ -41,6 +44,11 @@ pub struct DatasetSummary {
     pub from: Option<DateTime<Utc>>,
     /// The time of the last decision.
     pub until: Option<DateTime<Utc>>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+const fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 impl DatasetSummary {
@@ -72,6 +80,9 @@ impl fmt::Display for DatasetSummary {
         )?;
         writeln!(formatter, "  given twice        {:>10}", self.duplicate_decisions)?;
         writeln!(formatter, "  not evaluable      {:>10}", self.not_evaluable)?;
+        if self.damaged_segments > 0 {
+            writeln!(formatter, "damaged segments     {:>10}  passed over", self.damaged_segments)?;
+        }
         writeln!(formatter, "items shown          {:>10}  mean reward {:.6}", self.shown, self.mean_reward())?;
         writeln!(formatter, "feedback             {:>10}", self.feedback)?;
         writeln!(formatter, "  counted            {:>10}", self.counted_feedback)?;

@@ -1,0 +1,379 @@
+//! The store of the durable tail: events that are acknowledged and not yet in a closed segment.
+//!
+//! Keyspaces of the embedded store, for each kind K of event:
+//!
+//! | keyspace | key | value |
+//! |---|---|---|
+//! | K | sequence number, big-endian | the event, MessagePack with field names |
+//! | K`_ids` | event id | sequence number |
+//! | K`_segments` | first sequence number | last sequence number and files, JSON |
+//! | `state` | `writer` | id of this journal, part of every segment's name |
+//! | `state` | `sealed/`K | the last sequence number in a closed segment |
+//! | `state` | `sealing/`K | the range that is being closed; absent when none is |
+//! | `state` | `missing/`K | up to which number missing events have been told |
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+
+use chrono::{DateTime, Utc};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+use serde::{Deserialize, Serialize};
+use slated_contract::event::{Decision, Event, Feedback, RouteChange, SegmentReader};
+use uuid::Uuid;
+
+use super::segment::Place;
+use super::writer::{Appended, Entry};
+use super::{Durability, JournalError, JournalSettings, SegmentFile};
+
+/// The open store. A write that fails leaves it refusing all further ones until it is opened again.
+pub struct Store {
+    folder: PathBuf,
+    database: Database,
+    decisions: Kind,
+    feedback: Kind,
+    changes: Kind,
+    state: Keyspace,
+    persist: PersistMode,
+}
+
+/// The keyspaces of one kind of event.
+struct Kind {
+    events: Keyspace,
+    ids: Keyspace,
+    segments: Keyspace,
+}
+
+/// How many events are in the tail.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TailStats {
+    /// Decisions.
+    pub decisions: u64,
+    /// Feedback events.
+    pub feedback: u64,
+    /// Changes of routes.
+    pub changes: u64,
+}
+
+/// Sequence numbers, both included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Range {
+    /// The first.
+    pub first: u64,
+    /// The last.
+    pub last: u64,
+}
+
+/// What is known of a closed segment.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SegmentRecord {
+    /// The last sequence number; the first is the key.
+    pub last: u64,
+    /// The time of the latest event.
+    pub until: DateTime<Utc>,
+    /// The files, relative to the journal's folder.
+    pub files: Vec<SegmentFile>,
+}
+
+impl Store {
+    /// Opens or creates the store in `<folder>/.tail`.
+    pub fn open(settings: &JournalSettings) -> Result<Self, JournalError> {
+        let folder = settings.folder.clone();
+        let failed = |error: fjall::Error| match error {
+            fjall::Error::Locked => JournalError::Locked(folder.clone()),
+            error => JournalError::Tail { folder: folder.clone(), reason: error.to_string() },
+        };
+        std::fs::create_dir_all(&folder).map_err(|error| failed(error.into()))?;
+        let database = Database::builder(folder.join(".tail")).cache_size(16 * 1024 * 1024).open().map_err(failed)?;
+        let keyspace = |name: String| {
+            let options = || KeyspaceCreateOptions::default().max_memtable_size(16 * 1024 * 1024);
+            database.keyspace(&name, options).map_err(failed)
+        };
+        let kind = |name: &str| -> Result<Kind, JournalError> {
+            Ok(Kind {
+                events: keyspace(name.to_owned())?,
+                ids: keyspace(format!("{name}_ids"))?,
+                segments: keyspace(format!("{name}_segments"))?,
+            })
+        };
+        let state = keyspace("state".to_owned())?;
+        // `Buffer` hands the commit to the operating system before it returns, which is what survives the process; no
+        // mode at all would leave it in the store's own buffer.
+        let persist = match settings.durability {
+            Durability::Process => PersistMode::Buffer,
+            Durability::Power => PersistMode::SyncData,
+        };
+        let (decisions, feedback, changes) = (kind(Decision::KIND)?, kind(Feedback::KIND)?, kind(RouteChange::KIND)?);
+        Ok(Self { decisions, feedback, changes, state, database, persist, folder: settings.folder.clone() })
+    }
+
+    /// The id of this journal, part of every segment's name.
+    pub fn writer(&self) -> Result<String, JournalError> {
+        match self.state.get("writer").map_err(|error| self.failed(&error))? {
+            Some(id) => Ok(String::from_utf8_lossy(&id).into_owned()),
+            None => self.new_writer(),
+        }
+    }
+
+    /// Takes a new id, so that no segment from now on has the name of an earlier one.
+    pub fn new_writer(&self) -> Result<String, JournalError> {
+        let id = Uuid::new_v4().simple().to_string()[..12].to_owned();
+        let mut batch = self.database.batch().durability(Some(PersistMode::SyncAll));
+        batch.insert(&self.state, "writer", id.as_str());
+        batch.commit().map_err(|error| self.failed(&error))?;
+        Ok(id)
+    }
+
+    fn kind(&self, name: &str) -> &Kind {
+        match name {
+            Decision::KIND => &self.decisions,
+            Feedback::KIND => &self.feedback,
+            _ => &self.changes,
+        }
+    }
+
+    fn failed(&self, error: &fjall::Error) -> JournalError {
+        JournalError::Tail { folder: self.folder.clone(), reason: error.to_string() }
+    }
+
+    /// Commits the entries as one batch, those whose id is new; `next` numbers them by kind and moves on.
+    pub fn commit(&self, entries: &[Entry], next: &mut NextSequence) -> Result<Vec<Appended>, JournalError> {
+        let mut batch = self.database.batch().durability(Some(self.persist));
+        let mut after = *next;
+        let mut in_batch = HashSet::new();
+        let mut outcomes = Vec::with_capacity(entries.len());
+        for entry in entries {
+            let kind = self.kind(entry.kind);
+            let known = kind.ids.contains_key(&entry.id).map_err(|error| JournalError::Write(error.to_string()))?;
+            if known || !in_batch.insert((entry.kind, &entry.id)) {
+                outcomes.push(Appended::Duplicate);
+                continue;
+            }
+            let sequence = after.take(entry.kind).to_be_bytes();
+            batch.insert(&kind.events, sequence, entry.bytes.as_slice());
+            batch.insert(&kind.ids, entry.id.as_str(), sequence);
+            outcomes.push(Appended::New);
+        }
+        batch.commit().map_err(|error| JournalError::Write(error.to_string()))?;
+        *next = after;
+        Ok(outcomes)
+    }
+
+    /// Removes events from these numbers on, whose writers were told that they are not kept.
+    pub fn discard_from(&self, next: &NextSequence) -> Result<(), JournalError> {
+        let mut batch = self.database.batch().durability(Some(PersistMode::SyncAll));
+        for (name, first) in next.kinds() {
+            let kind = self.kind(name);
+            let refused: HashSet<_> = kind
+                .events
+                .range(first.to_be_bytes()..)
+                .map(|guard| guard.key())
+                .collect::<Result<_, _>>()
+                .map_err(|error| self.failed(&error))?;
+            if refused.is_empty() {
+                continue;
+            }
+            refused.iter().for_each(|key| batch.remove(&kind.events, key.clone()));
+            for guard in kind.ids.iter() {
+                let (id, sequence) = guard.into_inner().map_err(|error| self.failed(&error))?;
+                if refused.contains(&sequence) {
+                    batch.remove(&kind.ids, id);
+                }
+            }
+        }
+        batch.commit().map_err(|error| self.failed(&error))
+    }
+
+    /// The numbers of acknowledged events that are neither in the tail nor in a segment, and have not been told yet.
+    /// `acknowledged` is the last number that was.
+    pub fn missing<E: Event>(&self, acknowledged: u64) -> Result<Vec<Range>, JournalError> {
+        let told = self.state.get(format!("missing/{}", E::KIND)).map_err(|error| self.failed(&error))?;
+        let mut expected = self.sealed::<E>()?.max(told.map_or(0, |bytes| number(&bytes))) + 1;
+        let mut missing = Vec::new();
+        for guard in self.kind(E::KIND).events.range(expected.to_be_bytes()..) {
+            let found = number(&guard.key().map_err(|error| self.failed(&error))?);
+            if found > expected {
+                missing.push(Range { first: expected, last: found - 1 });
+            }
+            expected = found + 1;
+        }
+        if acknowledged >= expected {
+            missing.push(Range { first: expected, last: acknowledged });
+        }
+        Ok(missing)
+    }
+
+    /// Notes that missing events up to this number have been told.
+    pub fn told_missing<E: Event>(&self, last: u64) -> Result<(), JournalError> {
+        let mut batch = self.database.batch().durability(Some(PersistMode::SyncAll));
+        batch.insert(&self.state, format!("missing/{}", E::KIND), last.to_be_bytes());
+        batch.commit().map_err(|error| self.failed(&error))
+    }
+
+    /// The numbers that the next events get.
+    pub fn next_sequence(&self) -> Result<NextSequence, JournalError> {
+        Ok(NextSequence {
+            decisions: self.last::<Decision>()? + 1,
+            feedback: self.last::<Feedback>()? + 1,
+            changes: self.last::<RouteChange>()? + 1,
+        })
+    }
+
+    /// The last number given to an event of the kind, 0 before the first.
+    pub fn last<E: Event>(&self) -> Result<u64, JournalError> {
+        let last = match self.kind(E::KIND).events.last_key_value() {
+            Some(guard) => number(&guard.key().map_err(|error| self.failed(&error))?),
+            None => 0,
+        };
+        let told = self.state.get(format!("missing/{}", E::KIND)).map_err(|error| self.failed(&error))?;
+        Ok(last.max(self.sealed::<E>()?).max(told.map_or(0, |bytes| number(&bytes))))
+    }
+
+    /// The last number in a closed segment.
+    pub fn sealed<E: Event>(&self) -> Result<u64, JournalError> {
+        let value = self.state.get(format!("sealed/{}", E::KIND)).map_err(|error| self.failed(&error))?;
+        Ok(value.map_or(0, |bytes| number(&bytes)))
+    }
+
+    /// The range that a crash left half closed.
+    pub fn sealing<E: Event>(&self) -> Result<Option<Range>, JournalError> {
+        let value = self.state.get(format!("sealing/{}", E::KIND)).map_err(|error| self.failed(&error))?;
+        Ok(value.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
+    }
+
+    /// Notes that a range is about to be closed, so that a crash leads to the same files and not to others.
+    pub fn begin_seal<E: Event>(&self, range: Range) -> Result<(), JournalError> {
+        let note = serde_json::to_vec(&range).map_err(|error| JournalError::Encode(error.to_string()))?;
+        let mut batch = self.database.batch().durability(Some(PersistMode::SyncAll));
+        batch.insert(&self.state, format!("sealing/{}", E::KIND), note);
+        batch.commit().map_err(|error| self.failed(&error))
+    }
+
+    /// Removes a range from the tail, now that its files are in place.
+    pub fn end_seal<E: Event>(&self, range: Range, record: &SegmentRecord) -> Result<(), JournalError> {
+        let record = serde_json::to_vec(record).map_err(|error| JournalError::Encode(error.to_string()))?;
+        let kind = self.kind(E::KIND);
+        let mut batch = self.database.batch().durability(Some(PersistMode::SyncAll));
+        batch.insert(&kind.segments, range.first.to_be_bytes(), record);
+        batch.insert(&self.state, format!("sealed/{}", E::KIND), range.last.to_be_bytes());
+        batch.remove(&self.state, format!("sealing/{}", E::KIND));
+        for sequence in range.first..=range.last {
+            batch.remove(&kind.events, sequence.to_be_bytes());
+        }
+        batch.commit().map_err(|error| self.failed(&error))
+    }
+
+    /// What the events of a range are ordered by, with their numbers; one event at a time is decoded.
+    pub fn places<E: Event>(&self, range: Range) -> Result<Vec<Place<u64>>, JournalError> {
+        let keys = range.first.to_be_bytes()..=range.last.to_be_bytes();
+        let read = |guard: fjall::Guard| {
+            let (key, value) = guard.into_inner().map_err(|error| self.failed(&error))?;
+            Ok(Place::of(&self.decode::<E>(&value)?, number(&key)))
+        };
+        self.kind(E::KIND).events.range(keys).map(read).collect()
+    }
+
+    /// One event, if it is still in the tail.
+    pub fn event<E: Event>(&self, sequence: u64) -> Result<Option<E>, JournalError> {
+        let value = self.kind(E::KIND).events.get(sequence.to_be_bytes()).map_err(|error| self.failed(&error))?;
+        value.map(|bytes| self.decode(&bytes)).transpose()
+    }
+
+    fn decode<E: Event>(&self, bytes: &[u8]) -> Result<E, JournalError> {
+        let reason = |error| format!("a {} event does not read: {error}", E::KIND);
+        rmp_serde::from_slice(bytes)
+            .map_err(|error| JournalError::Tail { folder: self.folder.clone(), reason: reason(error) })
+    }
+
+    /// The number of the event with this id.
+    pub fn sequence_of<E: Event>(&self, id: &str) -> Result<Option<u64>, JournalError> {
+        let value = self.kind(E::KIND).ids.get(id).map_err(|error| self.failed(&error))?;
+        Ok(value.map(|bytes| number(&bytes)))
+    }
+
+    /// The files of the closed segment that holds this number.
+    pub fn segment_of<E: Event>(&self, sequence: u64) -> Result<Vec<PathBuf>, JournalError> {
+        let upto = ..=sequence.to_be_bytes();
+        let Some(guard) = self.kind(E::KIND).segments.range(upto).next_back() else { return Ok(Vec::new()) };
+        let value = guard.value().map_err(|error| self.failed(&error))?;
+        let record: SegmentRecord =
+            serde_json::from_slice(&value).map_err(|error| JournalError::Encode(error.to_string()))?;
+        let files = record.files.into_iter().map(|file| self.folder.join(file.path));
+        Ok(if sequence <= record.last { files.collect() } else { Vec::new() })
+    }
+
+    /// Forgets the ids of segments whose events are all older than `before`.
+    pub fn forget_ids<E: Event>(&self, before: DateTime<Utc>) -> Result<(), JournalError> {
+        let kind = self.kind(E::KIND);
+        for guard in kind.segments.iter() {
+            let (key, value) = guard.into_inner().map_err(|error| self.failed(&error))?;
+            let record: SegmentRecord =
+                serde_json::from_slice(&value).map_err(|error| JournalError::Encode(error.to_string()))?;
+            if record.until >= before {
+                break;
+            }
+            let mut batch = self.database.batch();
+            for file in &record.files {
+                let path = self.folder.join(&file.path);
+                // A file that was moved away or damaged takes no ids with it; they cost space, nothing else.
+                let Ok(batches) = SegmentReader::<E>::open(&path, 1024) else { continue };
+                for events in batches {
+                    match events {
+                        Ok(events) => events.iter().for_each(|event| batch.remove(&kind.ids, event.id())),
+                        Err(error) => {
+                            tracing::warn!(%error, "a damaged segment; the ids of its events stay known");
+                            break;
+                        }
+                    }
+                }
+            }
+            batch.remove(&kind.segments, key);
+            batch.commit().map_err(|error| self.failed(&error))?;
+        }
+        Ok(())
+    }
+
+    /// How many events are in the tail.
+    pub fn stats(&self) -> Result<TailStats, JournalError> {
+        Ok(TailStats {
+            decisions: self.last::<Decision>()? - self.sealed::<Decision>()?,
+            feedback: self.last::<Feedback>()? - self.sealed::<Feedback>()?,
+            changes: self.last::<RouteChange>()? - self.sealed::<RouteChange>()?,
+        })
+    }
+
+    /// Syncs to disk.
+    pub fn sync(&self) -> Result<(), JournalError> {
+        self.database.persist(PersistMode::SyncAll).map_err(|error| self.failed(&error))
+    }
+}
+
+/// The number that the next event of each kind gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NextSequence {
+    /// Of decisions.
+    pub decisions: u64,
+    /// Of feedback events.
+    pub feedback: u64,
+    /// Of changes of routes.
+    pub changes: u64,
+}
+
+impl NextSequence {
+    const fn kinds(&self) -> [(&'static str, u64); 3] {
+        [(Decision::KIND, self.decisions), (Feedback::KIND, self.feedback), (RouteChange::KIND, self.changes)]
+    }
+
+    fn take(&mut self, kind: &str) -> u64 {
+        let next = match kind {
+            Decision::KIND => &mut self.decisions,
+            Feedback::KIND => &mut self.feedback,
+            _ => &mut self.changes,
+        };
+        *next += 1;
+        *next - 1
+    }
+}
+
+fn number(bytes: &[u8]) -> u64 {
+    bytes.try_into().map_or(0, u64::from_be_bytes)
+}
