@@ -198,3 +198,19 @@ async fn segments_of_an_older_schema_train_beside_newer_ones() {
     let manifest: Value = serde_json::from_str(&place.must(&["policy", "inspect", "both"])).unwrap();
     assert_eq!(manifest["training"]["decisions"], 521);
 }
+
+#[tokio::test]
+async fn a_journal_that_keeps_nothing_says_so() {
+    let place = Workplace::new();
+    std::fs::write(place.path().join("slated.toml"), "[journal]\ndurability = \"none\"\n").unwrap();
+    let service = place.serve(&[]);
+    let answer = service.ok("/recommend", &request("gone")).await;
+    assert_eq!((&answer["journalled"], answer["slate"].as_array().unwrap().len()), (&Value::Bool(false), 2));
+    let (status, refusal) =
+        service.post("/feedback", &serde_json::json!({"decision_id": "gone", "event": "click"})).await;
+    assert_eq!(status, reqwest::StatusCode::SERVICE_UNAVAILABLE);
+    assert!(refusal["detail"].as_str().unwrap().contains("`journal.durability`"), "{refusal}");
+    assert_eq!(service.get("/decisions/gone").await.0, reqwest::StatusCode::NOT_FOUND);
+    assert_eq!(service.get("/readyz").await.0, reqwest::StatusCode::OK);
+    service.stop();
+}

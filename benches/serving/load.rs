@@ -58,7 +58,8 @@ pub fn percentile(times: &[Duration], share: f64) -> Duration {
     sorted.get(at).copied().unwrap_or_default()
 }
 
-struct Connection {
+/// One connection, kept open.
+pub struct Connection {
     stream: BufReader<TcpStream>,
     request: Vec<u8>,
     line: String,
@@ -66,7 +67,8 @@ struct Connection {
 }
 
 impl Connection {
-    async fn open(target: &Target) -> anyhow::Result<Self> {
+    /// Connects.
+    pub async fn open(target: &Target) -> anyhow::Result<Self> {
         let Target { address, body } = target;
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
@@ -82,8 +84,8 @@ impl Connection {
         })
     }
 
-    /// Sends the request and reads the answer; anything but 200 is a failure of the run.
-    async fn ask(&mut self) -> anyhow::Result<()> {
+    /// Sends the request and reads the answer's body; anything but 200 is a failure of the run.
+    pub async fn ask(&mut self) -> anyhow::Result<&[u8]> {
         self.stream.get_mut().write_all(&self.request).await?;
         let status = self.header().await?.to_owned();
         let mut length = None;
@@ -101,7 +103,7 @@ impl Connection {
         if !status.contains(" 200 ") {
             bail!("answered {}: {}", status.trim_end(), String::from_utf8_lossy(&self.body));
         }
-        Ok(())
+        Ok(&self.body)
     }
 
     async fn header(&mut self) -> anyhow::Result<&str> {

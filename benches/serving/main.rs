@@ -6,18 +6,20 @@
 
 mod load;
 mod policy;
+mod server;
 
-use std::io::{BufRead, BufReader};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use axum::routing::post;
 use axum::{Json, Router};
 use load::{Target, closed, open};
-use serde_json::{Value, json};
+use serde_json::json;
+use server::{Server, request, slated};
 use slated::api::RecommendRequest;
+use slated_contract::slate::Exploration;
 
 const CONNECTIONS: usize = 64;
 const SECONDS: Duration = Duration::from_secs(5);
@@ -35,24 +37,31 @@ fn main() -> anyhow::Result<()> {
         return runtime.block_on(ceiling());
     }
     let work = tempfile::tempdir()?;
-    policy::write(&work.path().join("models"))?;
+    policy::write(&work.path().join("models"), 1, Exploration::EpsilonGreedy { epsilon: 0.05 })?;
     let mut rows = vec![runtime.block_on(measure("ceiling: parsed by the same types, no model", || {
         Server::start(Command::new(std::env::current_exe()?).arg(CEILING))
     }))?];
     for (name, settings) in [
         ("slated: inline while idle, batches under load", ""),
+        ("slated: synced to disk before the answer", "[journal]\ndurability = \"power\"\n"),
+        ("slated: nothing journalled", "[journal]\ndurability = \"none\"\n"),
         ("slated: every run on a model thread", "[runtime]\ninline_below_us = 0\n"),
         ("slated: no batches", "[runtime]\ninline_below_us = 0\nmax_batch = 1\n"),
     ] {
         rows.push(runtime.block_on(measure(name, || slated(work.path(), settings)))?);
     }
-    match peer() {
-        Ok(python) => rows.push(runtime.block_on(measure("FastAPI + onnxruntime (uvicorn, one process)", || {
-            let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/serving/fastapi_peer.py");
-            let model = work.path().join("models/mlp/1/model.onnx");
-            Server::start(Command::new(&python).arg(script).arg(model))
-        }))?),
-        Err(error) => eprintln!("the peer is left out: {error:#}"),
+    let model = work.path().join("models/mlp/1/model.onnx");
+    for (name, script, packages) in [
+        ("FastAPI + onnxruntime (uvicorn, one process)", "fastapi_peer.py", FASTAPI),
+        ("Ray Serve + onnxruntime (one replica)", "ray_peer.py", RAY),
+    ] {
+        match peer(script, packages) {
+            Ok(python) => rows.push(runtime.block_on(measure(name, || {
+                let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/serving").join(script);
+                Server::start(Command::new(&python).arg(script).arg(&model))
+            }))?),
+            Err(error) => eprintln!("{name} is left out: {error:#}"),
+        }
     }
     print(&rows);
     Ok(())
@@ -103,53 +112,6 @@ fn print(rows: &[Row]) {
     }
 }
 
-/// A server in a process of its own, ended when dropped.
-struct Server {
-    child: Child,
-    address: String,
-}
-
-impl Server {
-    /// Starts a server that prints `listening on http://<address>`.
-    fn start(command: &mut Command) -> anyhow::Result<Self> {
-        let mut child = command.stdout(Stdio::piped()).spawn().context("a server cannot be started")?;
-        let output = child.stdout.take().context("the server has no output")?;
-        let mut line = String::new();
-        BufReader::new(output).read_line(&mut line)?;
-        match line.trim().strip_prefix("listening on http://") {
-            Some(address) => Ok(Self { address: address.to_owned(), child }),
-            None => bail!("the server ended at once, and said {line:?}"),
-        }
-    }
-
-    fn resident_mib(&self) -> f64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
-        let kib = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:"))
-            .and_then(|rest| rest.trim().trim_end_matches("kB").trim().parse::<f64>().ok());
-        kib.unwrap_or(f64::NAN) / 1024.0
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // One that has ended cannot be killed again.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn slated(work: &Path, settings: &str) -> anyhow::Result<Server> {
-    let journal = work.join("journal");
-    if journal.exists() {
-        std::fs::remove_dir_all(&journal)?;
-    }
-    std::fs::write(work.join("slated.toml"), settings)?;
-    let args = ["serve", "--listen", "127.0.0.1:0", "--policy", "mlp", "--seed", "1", "--log-level", "warn"];
-    Server::start(Command::new(env!("CARGO_BIN_EXE_slated")).current_dir(work).args(args))
-}
-
 /// The service's own request type, parsed, and a constant answer.
 async fn ceiling() -> anyhow::Result<()> {
     let answer = json!({"slate": [0, 1, 2, 3, 4]});
@@ -163,22 +125,17 @@ async fn ceiling() -> anyhow::Result<()> {
     Ok(axum::serve(listener, Router::new().route("/recommend", post(handler))).await?)
 }
 
-fn request() -> Value {
-    let feature = |index: usize| (format!("f{index}"), json!((index as f64 * 0.37).sin()));
-    let features = |count: usize| (0..count).map(feature).collect::<serde_json::Map<_, _>>();
-    let item = |index: usize| json!({"id": format!("item-{index}"), "features": features(16)});
-    json!({"user": features(32), "candidates": (0..20).map(item).collect::<Vec<_>>(), "slate_size": 5})
-}
+const FASTAPI: &[&str] = &["fastapi==0.165.0", "uvicorn==0.54.0", "onnxruntime==1.31.1", "numpy==2.4.6"];
+const RAY: &[&str] = &["ray[serve]==2.60.0", "onnxruntime==1.31.1", "numpy==2.4.6"];
 
-/// The interpreter of a virtual environment that holds the peer; made where it is not there.
-fn peer() -> anyhow::Result<std::path::PathBuf> {
+/// The interpreter of a virtual environment that holds a peer; made where it is not there.
+fn peer(script: &str, packages: &[&str]) -> anyhow::Result<PathBuf> {
     let base = std::env::var_os("SLATED_TEST_PYTHON").context("run this through `make bench`")?;
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("serving-peer");
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(script.trim_end_matches(".py"));
     let python = folder.join("bin/python");
     let done = folder.join("complete");
     if !done.exists() {
         run(Command::new(base).args(["-m", "venv"]).arg(&folder))?;
-        let packages = ["fastapi==0.165.0", "uvicorn==0.54.0", "onnxruntime==1.31.1", "numpy==2.4.6"];
         run(Command::new(&python).args(["-m", "pip", "install", "--quiet"]).args(packages))?;
         std::fs::write(done, "")?;
     }

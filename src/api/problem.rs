@@ -233,6 +233,7 @@ impl From<JournalError> for Problem {
     fn from(error: JournalError) -> Self {
         match error {
             JournalError::Busy { .. } => Self::busy("journal_queue", error.to_string()),
+            JournalError::Off => Self::unavailable(error.to_string()),
             _ => {
                 tracing::error!(%error, "journal failed");
                 Self::unavailable(

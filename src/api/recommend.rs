@@ -172,8 +172,8 @@ pub struct RecommendResponse {
     /// others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub marginal_draws: Option<i32>,
-    /// False where the journal could not be written and the service is set to answer all the same: nothing can be learned
-    /// from this decision. Absent otherwise.
+    /// False where the journal could not be written and the service is set to answer all the same, or is set to journal
+    /// nothing: nothing can be learned from this decision. Absent otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub journalled: Option<bool>,
     /// The slot, in a request of several.
@@ -262,6 +262,7 @@ pub async fn decide(app: &App, ask: Ask) -> Result<Pick, Problem> {
 pub async fn journal(app: &App, picks: &[Pick]) -> Result<Option<Vec<Appended>>, Problem> {
     match app.journal.append_decisions(picks.iter().map(|pick| &pick.decision)).await {
         Ok(outcomes) => Ok(Some(outcomes)),
+        Err(JournalError::Off) => Ok(None),
         Err(JournalError::Write(_)) if app.on_failure == OnFailure::Serve => Ok(None),
         Err(error) => Err(error.into()),
     }

@@ -75,6 +75,9 @@ pub enum JournalError {
     /// An event that cannot be stored, which would be a defect.
     #[error("an event cannot be encoded: {0}")]
     Encode(String),
+    /// It is set to keep nothing.
+    #[error("`journal.durability` is `none`: decisions and feedback are not kept")]
+    Off,
     /// The journal was closed.
     #[error("the journal is closed")]
     Closed,
@@ -87,6 +90,7 @@ pub struct Journal {
     writer: Arc<Writer>,
     sealer: Arc<Sealer>,
     uploader: Option<Arc<Uploader>>,
+    off: bool,
 }
 
 impl Journal {
@@ -105,7 +109,7 @@ impl Journal {
         let sealed = uploader.clone();
         let on_sealed = move || sealed.iter().for_each(|uploader| uploader.look());
         let sealer = Arc::new(Sealer::start(Arc::clone(&tail), settings, on_sealed)?);
-        Ok(Self { tail, writer, sealer, uploader })
+        Ok(Self { tail, writer, sealer, uploader, off: settings.durability == Durability::None })
     }
 
     /// Appends a decision; it is kept once this returns.
@@ -125,6 +129,9 @@ impl Journal {
         &self,
         decisions: impl IntoIterator<Item = &'a Decision>,
     ) -> Result<Vec<Appended>, JournalError> {
+        if self.off {
+            return Err(JournalError::Off);
+        }
         self.writer.append(decisions.into_iter().map(Entry::new).collect::<Result<_, _>>()?).await
     }
 
@@ -141,6 +148,9 @@ impl Journal {
     /// # Errors
     /// As for [`Journal::append_decision`].
     pub async fn append_feedback(&self, feedback: &[Feedback]) -> Result<Vec<Appended>, JournalError> {
+        if self.off {
+            return Err(JournalError::Off);
+        }
         if feedback.is_empty() {
             return Ok(Vec::new());
         }

@@ -40,6 +40,8 @@ pub enum Durability {
     Process,
     /// The loss of power: synced to disk, in groups, before it is acknowledged.
     Power,
+    /// Nothing: decisions are answered and not journalled, and feedback is refused. Changes of routes are kept.
+    None,
 }
 
 /// What is done with a decision that cannot be journalled.

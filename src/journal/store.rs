@@ -99,7 +99,7 @@ impl Store {
         // `Buffer` hands the commit to the operating system before it returns, which is what survives the process; no
         // mode at all would leave it in the store's own buffer.
         let persist = match settings.durability {
-            Durability::Process => PersistMode::Buffer,
+            Durability::Process | Durability::None => PersistMode::Buffer,
             Durability::Power => PersistMode::SyncData,
         };
         let (decisions, feedback, changes) = (kind(Decision::KIND)?, kind(Feedback::KIND)?, kind(RouteChange::KIND)?);

@@ -36,9 +36,9 @@ impl Store {
     /// Serves on a free port; its address.
     pub async fn serve(&self) -> String {
         let app = Router::new()
-            .route(&format!("/{BUCKET}"), get(list))
+            .route(&format!("/{BUCKET}"), get(list).post(delete))
             .route(&format!("/{BUCKET}/"), get(list))
-            .route(&format!("/{BUCKET}/{{*key}}"), get(fetch).put(put).delete(delete))
+            .route(&format!("/{BUCKET}/{{*key}}"), get(fetch).put(put))
             .layer(DefaultBodyLimit::disable())
             .with_state(self.clone());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -125,13 +125,18 @@ async fn put(State(store): State<Store>, uri: Uri, headers: HeaderMap, body: Byt
     [(header::ETAG, "\"e\"")].into_response()
 }
 
-async fn delete(State(store): State<Store>, uri: Uri, headers: HeaderMap) -> Response {
+/// Deletes the keys of a list.
+async fn delete(State(store): State<Store>, headers: HeaderMap, body: String) -> Response {
     let mut content = store.0.lock().unwrap();
     if let Some(refused) = refused(&mut content, &headers) {
         return refused;
     }
-    content.objects.remove(&key(&uri));
-    StatusCode::NO_CONTENT.into_response()
+    let mut deleted = String::new();
+    for key in body.split("<Key>").skip(1).filter_map(|rest| rest.split("</Key>").next()) {
+        content.objects.remove(key);
+        write!(deleted, "<Deleted><Key>{key}</Key></Deleted>").unwrap();
+    }
+    format!("<DeleteResult>{deleted}</DeleteResult>").into_response()
 }
 
 fn key(uri: &Uri) -> String {

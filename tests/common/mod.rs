@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 pub mod bucket;
+pub mod ledger;
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
