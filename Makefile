@@ -5,6 +5,7 @@ SHELL := bash
 export CARGO_TARGET_DIR := $(shell . scripts/lib.sh && printf %s "$$CARGO_TARGET_DIR")
 
 # Assigned on its own, because a failure inside a command's environment would go unnoticed.
+with_redis = redis=$$(scripts/redis.sh) && SLATED_TEST_REDIS="$$redis"
 with_python = python=$$(scripts/python.sh) && SLATED_TEST_PYTHON="$$python"
 
 .PHONY: help setup demo test chaos bench evaluation build fmt lint lint-format lint-rust lint-scripts audit clean
@@ -20,7 +21,7 @@ demo: setup ## Walk the whole loop on real data, then keep serving until Ctrl-C
 	cargo run --release --locked -- demo
 
 test: setup ## Run every test
-	$(with_python) cargo test --workspace --locked
+	$(with_redis) && export SLATED_TEST_REDIS && $(with_python) cargo test --workspace --locked
 
 chaos: setup ## Kill the service 100 times under load, and compare what it acknowledged with what is readable
 	SLATED_CHAOS_ROUNDS=$${SLATED_CHAOS_ROUNDS:-100} cargo test --workspace --locked --test chaos -- --nocapture

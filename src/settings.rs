@@ -192,7 +192,7 @@ impl Layered {
             // What the build, the tests and the library search read is not a setting.
             .merge(
                 Env::prefixed("SLATED_")
-                    .ignore(&["test_python", "chaos_rounds", "chaos_seed"])
+                    .ignore(&["test_python", "test_redis", "chaos_rounds", "chaos_seed"])
                     .split("__")
                     .lowercase(true),
             );
@@ -304,7 +304,7 @@ impl Settings {
                     allowed: "it must be at least `journal.id_days`, because decisions are found by their id in segments kept here",
                 })
             }
-            None => Ok(()),
+            None => self.sessions.check().map_err(|(key, value, allowed)| SettingsError::Range { key, value, allowed }),
         }
     }
 }

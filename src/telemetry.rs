@@ -71,6 +71,15 @@ fn describe() {
     describe_counter!("slated_shadow_failures_total", "Shadows that did not answer, by policy and version");
     describe_gauge!("slated_reward_sum", "Rewards of a version's decisions, as feedback comes");
     describe_histogram!("slated_feedback_delay_seconds", Unit::Seconds, "Time from a decision to its feedback");
+    describe_gauge!("slated_sessions", "Sessions in memory");
+    describe_counter!("slated_sessions_ended_total", "Sessions held no more: evicted, expired or unreadable");
+    describe_counter!("slated_sessions_rebuilt_total", "Sessions rebuilt from the journal");
+    describe_counter!("slated_session_events_total", "Events told to sessions: new, known before, or too late");
+    describe_gauge!("slated_session_store_up", "1 where the store of the sessions answers");
+    describe_gauge!("slated_session_store_pending", "Updates that wait for the store of the sessions to be back");
+    describe_counter!("slated_session_store_away_total", "Requests while the store was away, by what became of them");
+    describe_histogram!("slated_session_store_seconds", Unit::Seconds, "Time of an operation on the store");
+    describe_counter!("slated_session_conflicts_total", "Sessions that another replica changed at the same time");
     describe_gauge!("slated_catalogue_entities", "Items and users in the catalogue");
     describe_gauge!("slated_catalogue_version", "The catalogue's version");
     describe_gauge!("slated_policy_device", "1 for the device that a policy's model runs on");

@@ -121,6 +121,33 @@ impl SessionAccumulator {
         })
     }
 
+    /// The session ended: what follows begins one in which nothing has happened.
+    pub fn restart(&mut self) {
+        *self = Self {
+            decays: self
+                .decays
+                .iter()
+                .map(|decay| Decay { rate: decay.rate, reward: 0.0, consumed: vec![0.0; self.item_width] })
+                .collect(),
+            history: VecDeque::new(),
+            steps: 0,
+            responses: 0,
+            shown_at: None,
+            gap_seconds: 0.0,
+            last_consumed: false,
+            last_reward: 0.0,
+            total_reward: 0.0,
+            item_width: self.item_width,
+            history_limit: self.history_limit,
+        };
+    }
+
+    /// Slates shown so far.
+    #[must_use]
+    pub const fn steps(&self) -> u64 {
+        self.steps
+    }
+
     /// A slate was shown.
     pub fn show(&mut self, time: DateTime<Utc>) {
         self.gap_seconds = self.seconds_until(time);

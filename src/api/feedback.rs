@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::body::JsonBody;
+use super::finish::finish;
 use super::{App, Problem};
 use crate::journal::Appended;
 
@@ -138,20 +139,30 @@ pub async fn feedback(
             events.into_iter().enumerate().map(check).collect::<Result<Vec<_>, _>>()?
         }
     };
-    let outcomes = app.journal.append_feedback(&events).await?;
-    for (event, outcome) in events.iter().zip(&outcomes) {
-        let label = if *outcome == Appended::New { "new" } else { "duplicate" };
-        metrics::counter!("slated_feedback_total", "outcome" => label).increment(1);
-        if *outcome == Appended::New {
-            app.recommender.responded(event);
-        }
-    }
+    let (events, outcomes) = record(&app, events).await?;
     let accepted = outcomes.iter().filter(|outcome| **outcome == Appended::New).count();
     Ok(Json(FeedbackResponse {
         accepted,
         duplicates: outcomes.len() - accepted,
         feedback_ids: events.into_iter().map(|event| event.feedback_id).collect(),
     }))
+}
+
+/// Journals events, and tells the sessions and the metrics of those that are new, even where the caller is gone by then.
+async fn record(app: &App, events: Vec<Feedback>) -> Result<(Vec<Feedback>, Vec<Appended>), Problem> {
+    let app = app.clone();
+    finish(async move {
+        let outcomes = app.journal.append_feedback(&events).await?;
+        for (event, outcome) in events.iter().zip(&outcomes) {
+            let label = if *outcome == Appended::New { "new" } else { "duplicate" };
+            metrics::counter!("slated_feedback_total", "outcome" => label).increment(1);
+            if *outcome == Appended::New {
+                app.recommender.responded(event).await;
+            }
+        }
+        Ok((events, outcomes))
+    })
+    .await
 }
 
 fn check(event: FeedbackEvent, prefix: &str, now: DateTime<Utc>) -> Result<Feedback, Problem> {

@@ -28,7 +28,8 @@ pub async fn healthz() -> Json<Health> {
 
 /// Can it answer requests?
 ///
-/// It can when its default policy is live and its journal can be written.
+/// It can when its default policy is live, its journal can be written and, where the settings refuse to go on without,
+/// the store of its sessions answers.
 #[utoipa::path(
     get,
     path = "/readyz",
@@ -41,5 +42,6 @@ pub async fn healthz() -> Json<Health> {
 pub async fn readyz(State(app): State<App>) -> Result<Json<Health>, Problem> {
     app.registry.live(None).map_err(|error| Problem::unavailable(error.to_string()))?;
     app.journal.health().map_err(|error| Problem::unavailable(error.to_string()))?;
+    app.sessions.health().map_err(|error| Problem::unavailable(error.to_string()))?;
     Ok(Json(OK))
 }

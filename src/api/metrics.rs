@@ -20,6 +20,7 @@ pub async fn metrics(State(app): State<App>) -> impl IntoResponse {
     app.journal.report_metrics();
     app.registry.report_metrics();
     app.catalogue.report_metrics();
+    app.sessions.report_metrics();
     app.metrics.run_upkeep();
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], app.metrics.render())
 }

@@ -6,6 +6,7 @@ mod catalogue;
 mod deadline;
 mod decisions;
 mod feedback;
+mod finish;
 mod health;
 mod metrics;
 mod policies;
@@ -31,6 +32,7 @@ use crate::catalogue::Catalogue;
 use crate::journal::{Journal, OnFailure};
 use crate::serving::traffic::Traffic;
 use crate::serving::{Recommender, Registry};
+use crate::session::Sessions;
 use crate::settings::ServerSettings;
 
 /// What the handlers share.
@@ -44,6 +46,8 @@ pub struct App {
     pub traffic: Arc<Traffic>,
     /// Items and users known by id.
     pub catalogue: Arc<Catalogue>,
+    /// What happened in the sessions.
+    pub sessions: Arc<Sessions>,
     /// Where everything is kept.
     pub journal: Journal,
     /// What is done with decisions while nothing can be kept.

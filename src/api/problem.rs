@@ -181,7 +181,7 @@ impl From<RecommendError> for Problem {
             RecommendError::Baseline { index, .. } => Self::invalid(format!("baseline[{index}]"), detail),
             RecommendError::Rule(error) => Self::invalid(error.field, error.reason),
             RecommendError::Cut(_) => Self::internal(detail),
-            RecommendError::Late => Self::unavailable(detail),
+            RecommendError::Late | RecommendError::Session(_) => Self::unavailable(detail),
             RecommendError::Engine(EngineError::Busy(_)) => Self::busy("model_queue", detail),
             RecommendError::Engine(EngineError::Stopped) => Self::unavailable(detail),
             RecommendError::Engine(EngineError::Failed(_)) | RecommendError::Draw(_) => Self::internal(detail),

@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use super::body::JsonBody;
 use super::deadline::{Deadline, missed};
+use super::finish::finish;
 use super::{App, Problem};
 use crate::catalogue::Filter;
 use crate::journal::{Appended, JournalError, OnFailure};
@@ -235,12 +236,11 @@ pub async fn recommend(
     let Query(answer) = answer.map_err(|rejection| Problem::malformed(rejection.body_text()))?;
     let ask = check(request, &app, deadline)?;
     let pick = decide(&app, ask).await?;
-    let mut response = match journal(&app, std::slice::from_ref(&pick)).await?.as_deref() {
+    let (mut picks, outcomes) = record(&app, vec![pick]).await?;
+    let Some(pick) = picks.pop() else { return Err(Problem::internal("a decision was journalled and is gone")) };
+    let mut response = match outcomes.as_deref() {
         Some([Appended::Duplicate, ..]) => return repeated(&app, pick.decision).await,
-        Some(_) => {
-            show(&app, &pick);
-            RecommendResponse::from(&pick.decision)
-        }
+        Some(_) => RecommendResponse::from(&pick.decision),
         None => not_journalled(&pick),
     };
     if answer.explain {
@@ -258,14 +258,24 @@ pub async fn decide(app: &App, ask: Ask) -> Result<Pick, Problem> {
     Ok(decided?)
 }
 
-/// Journals decisions; `None` where that is not possible now and they are to be answered all the same.
-pub async fn journal(app: &App, picks: &[Pick]) -> Result<Option<Vec<Appended>>, Problem> {
-    match app.journal.append_decisions(picks.iter().map(|pick| &pick.decision)).await {
-        Ok(outcomes) => Ok(Some(outcomes)),
-        Err(JournalError::Off) => Ok(None),
-        Err(JournalError::Write(_)) if app.on_failure == OnFailure::Serve => Ok(None),
-        Err(error) => Err(error.into()),
-    }
+/// Journals decisions, and tells the sessions and the metrics of those that are new, even where the caller is gone by
+/// then. No outcomes where they cannot be journalled now and are to be answered all the same.
+pub async fn record(app: &App, picks: Vec<Pick>) -> Result<(Vec<Pick>, Option<Vec<Appended>>), Problem> {
+    let app = app.clone();
+    finish(async move {
+        let outcomes = match app.journal.append_decisions(picks.iter().map(|pick| &pick.decision)).await {
+            Ok(outcomes) => Some(outcomes),
+            Err(JournalError::Off) => None,
+            Err(JournalError::Write(_)) if app.on_failure == OnFailure::Serve => None,
+            Err(error) => return Err(error.into()),
+        };
+        let outcome = outcomes.iter().flatten();
+        for (pick, _) in picks.iter().zip(outcome).filter(|(_, outcome)| **outcome == Appended::New) {
+            show(&app, pick).await;
+        }
+        Ok((picks, outcomes))
+    })
+    .await
 }
 
 /// The answer for a decision that is not in the journal. The sessions are not told of it, because they never know more
@@ -275,9 +285,8 @@ pub fn not_journalled(pick: &Pick) -> RecommendResponse {
     RecommendResponse { journalled: Some(false), ..RecommendResponse::from(&pick.decision) }
 }
 
-/// Tells the sessions and the metrics of a decision that is in the journal.
-pub fn show(app: &App, pick: &Pick) {
-    app.recommender.shown(pick);
+async fn show(app: &App, pick: &Pick) {
+    app.recommender.shown(pick).await;
     let decision = &pick.decision;
     let version = decision.policy_version.to_string();
     metrics::counter!("slated_decisions_total", "policy" => decision.policy.clone(), "version" => version).increment(1);

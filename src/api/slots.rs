@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::body::JsonBody;
 use super::deadline::Deadline;
 use super::recommend::{
-    CandidateRequest, RecommendRequest, RecommendResponse, check, decide, journal, not_journalled, repeated, show,
+    CandidateRequest, RecommendRequest, RecommendResponse, check, decide, not_journalled, record, repeated,
 };
 use super::{App, Problem};
 use crate::catalogue::Filter;
@@ -178,7 +178,8 @@ pub async fn recommend(
         names.push(slot.slot);
         picks.push(pick);
     }
-    let Some(outcomes) = journal(&app, &picks).await? else {
+    let (picks, outcomes) = record(&app, picks).await?;
+    let Some(outcomes) = outcomes else {
         return Ok(Json(SlotsResponse { page_id, slots: picks.iter().map(not_journalled).collect() }));
     };
     let mut slates = Vec::with_capacity(picks.len());
@@ -186,7 +187,6 @@ pub async fn recommend(
         if outcome == Appended::Duplicate {
             slates.push(repeated(&app, pick.decision).await?.0);
         } else {
-            show(&app, &pick);
             slates.push(RecommendResponse::from(&pick.decision));
         }
     }

@@ -19,6 +19,7 @@ use crate::journal::verify::VerifyError;
 use crate::serving::library::LibraryError;
 use crate::serving::traffic::TrafficError;
 use crate::serving::{LoadError, RegistryError};
+use crate::session::SessionStoreError;
 use crate::settings::SettingsError;
 
 /// What `--help` says of them.
@@ -79,6 +80,7 @@ fn code_of(error: &anyhow::Error) -> u8 {
             || cause.is::<BadInput>()
             || cause.downcast_ref::<TuneError>().is_some_and(TuneError::is_input)
             || matches!(cause.downcast_ref(), Some(LogError::Other(_)))
+            || matches!(cause.downcast_ref(), Some(SessionStoreError::Url(_) | SessionStoreError::NotBuilt))
             || cause.is::<toml::de::Error>()
     };
     let mut code = 1;

@@ -16,7 +16,7 @@ use crate::catalogue::Catalogue;
 use crate::journal::Journal;
 use crate::serving::traffic::{self, Traffic};
 use crate::serving::{Device, Recommender, Registry, RouteState};
-use crate::session::SessionStore;
+use crate::session::Sessions;
 use crate::settings::{Flag, Settings};
 use crate::telemetry;
 
@@ -92,11 +92,11 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let registry = load_policies(&settings, &traffic::saved(&routes)?)?;
     let journal = Journal::open(&settings.journal)?;
     let traffic = Arc::new(Traffic::new(Arc::clone(&registry), journal.clone(), routes));
-    let sessions = Arc::new(SessionStore::new(&settings.sessions));
+    let sessions = Arc::new(Sessions::open(&settings.sessions, &journal, &settings.models.folder).await?);
     let recommender = Recommender::new(
         Arc::clone(&registry),
         Arc::clone(&traffic),
-        sessions,
+        Arc::clone(&sessions),
         Arc::clone(&catalogue),
         settings.server.fallback,
         seed,
@@ -110,6 +110,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         recommender: Arc::new(recommender),
         traffic,
         catalogue,
+        sessions,
         journal: journal.clone(),
         on_failure: settings.journal.on_failure,
         settings: Arc::new(settings.server.clone()),

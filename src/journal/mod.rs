@@ -7,6 +7,7 @@
 mod acknowledged;
 mod check;
 pub mod import;
+mod recent;
 mod salvage;
 mod sealer;
 mod segment;
@@ -19,6 +20,7 @@ pub mod verify;
 mod writer;
 
 pub use check::{JournalCheck, check};
+pub use recent::{Head, Recent, Wanted};
 pub use segment::{SegmentFile, write_segment};
 pub use settings::{Durability, JournalSettings, OnFailure};
 pub use store::TailStats;
@@ -28,6 +30,7 @@ pub use writer::Appended;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use slated_contract::event::{Decision, Event, Feedback, RouteChange, SegmentError};
 use slated_trainer::dataset::{MirrorError, is_url};
 use thiserror::Error;
@@ -112,19 +115,10 @@ impl Journal {
         Ok(Self { tail, writer, sealer, uploader, off: settings.durability == Durability::None })
     }
 
-    /// Appends a decision; it is kept once this returns.
+    /// Appends decisions, all that are new or none; they are kept once this returns.
     ///
     /// # Errors
-    /// A full queue, at once; a failure to write. The decision was then not accepted.
-    pub async fn append_decision(&self, decision: &Decision) -> Result<Appended, JournalError> {
-        let outcomes = self.append_decisions(std::slice::from_ref(decision)).await?;
-        Ok(outcomes.first().copied().unwrap_or(Appended::Duplicate))
-    }
-
-    /// Appends several decisions, all that are new or none; they are kept once this returns.
-    ///
-    /// # Errors
-    /// As for [`Journal::append_decision`].
+    /// A full queue, at once; a failure to write. The decisions were then not accepted.
     pub async fn append_decisions<'a>(
         &self,
         decisions: impl IntoIterator<Item = &'a Decision>,
@@ -138,7 +132,7 @@ impl Journal {
     /// Appends a change of a route; it is kept once this returns.
     ///
     /// # Errors
-    /// As for [`Journal::append_decision`].
+    /// As for [`Journal::append_decisions`].
     pub async fn append_change(&self, change: &RouteChange) -> Result<(), JournalError> {
         self.writer.append(vec![Entry::new(change)?]).await.map(drop)
     }
@@ -146,7 +140,7 @@ impl Journal {
     /// Appends feedback, all of it or none; it is kept once this returns. The outcomes are in the order of the events.
     ///
     /// # Errors
-    /// As for [`Journal::append_decision`].
+    /// As for [`Journal::append_decisions`].
     pub async fn append_feedback(&self, feedback: &[Feedback]) -> Result<Vec<Appended>, JournalError> {
         if self.off {
             return Err(JournalError::Off);
@@ -177,6 +171,20 @@ impl Journal {
             }
         }
         Ok(None)
+    }
+
+    /// The events of a kind from `from` on, as far as they were acknowledged before this call; blocking.
+    ///
+    /// # Errors
+    /// A tail or segment that cannot be read.
+    pub fn recent<E: Event>(&self, from: DateTime<Utc>) -> Result<Recent<E>, JournalError> {
+        Recent::open(&self.tail, from)
+    }
+
+    /// The id of this journal, part of every segment's name.
+    #[must_use]
+    pub fn writer_id(&self) -> &str {
+        self.tail.writer()
     }
 
     /// Closes everything that was acknowledged before this call into Parquet.

@@ -272,6 +272,13 @@ impl Store {
         self.kind(E::KIND).events.range(keys).map(read).collect()
     }
 
+    /// The events that are `wanted`, in order.
+    pub fn events<E: Event>(&self, wanted: impl Fn(&E) -> bool) -> Result<Vec<E>, JournalError> {
+        let read = |guard: fjall::Guard| self.decode::<E>(&guard.value().map_err(|error| self.failed(&error))?);
+        let events = self.kind(E::KIND).events.iter().map(read);
+        events.filter(|event| event.as_ref().map_or(true, &wanted)).collect()
+    }
+
     /// One event, if it is still in the tail.
     pub fn event<E: Event>(&self, sequence: u64) -> Result<Option<E>, JournalError> {
         let value = self.kind(E::KIND).events.get(sequence.to_be_bytes()).map_err(|error| self.failed(&error))?;

@@ -9,6 +9,7 @@ use super::engine::EngineError;
 use super::registry::RegistryError;
 use super::rules::{RuleError, Rules};
 use crate::catalogue::Filter;
+use crate::session::SessionStoreError;
 
 /// What a caller asks for.
 #[derive(Debug, Clone, Default)]
@@ -111,6 +112,9 @@ pub enum RecommendError {
     /// Pinned items or constraints that cannot be kept.
     #[error(transparent)]
     Rule(#[from] RuleError),
+    /// The session cannot be read now.
+    #[error(transparent)]
+    Session(SessionStoreError),
     /// The look for candidates was cut short.
     #[error("the candidates could not be looked up: {0}")]
     Cut(String),

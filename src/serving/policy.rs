@@ -9,6 +9,7 @@ use thiserror::Error;
 
 use super::engine::{Engine, EngineSettings};
 use super::model::ModelError;
+use crate::session::SessionKind;
 
 /// A bundle whose model runs. Shared by the requests in flight; freed when the last of them is answered.
 #[derive(Debug)]
@@ -23,6 +24,8 @@ pub struct LoadedPolicy {
     pub exploration_json: String,
     /// How feedback on its decisions becomes reward, as in its training.
     pub reward: Arc<RewardDefinition>,
+    /// What it keeps of its sessions; absent where it reads nothing of them.
+    pub sessions: Option<SessionKind>,
 }
 
 /// A bundle that cannot be served.
@@ -69,12 +72,14 @@ impl LoadedPolicy {
         })?;
         let exploration_json = serde_json::json!(bundle.manifest.exploration).to_string();
         let reward = bundle.manifest.training.as_ref().map(|training| training.reward.clone()).unwrap_or_default();
+        let sessions = SessionKind::of(&bundle.manifest);
         Ok(Self {
             manifest: bundle.manifest,
             encoder: bundle.encoder,
             engine,
             exploration_json,
             reward: Arc::new(reward),
+            sessions,
         })
     }
 }

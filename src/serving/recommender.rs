@@ -22,7 +22,7 @@ use super::policy::LoadedPolicy;
 use super::registry::{Chosen, Registry};
 use super::traffic::{Attribution, Traffic};
 use crate::catalogue::Catalogue;
-use crate::session::{SessionKey, SessionStore, SessionView};
+use crate::session::{Encoded, Seen, SessionKey, SessionView, Sessions, ShownSlate, UNAVAILABLE};
 
 /// A decision, ready to be journalled and answered.
 #[derive(Debug)]
@@ -35,14 +35,14 @@ pub struct Pick {
     pub history: Vec<f32>,
     session: Option<SessionKey>,
     /// The encoded items of the slate, by position.
-    encoded: Vec<Vec<f32>>,
+    encoded: Vec<Encoded>,
 }
 
 /// Decides slates with the live policies.
 pub struct Recommender {
     registry: Arc<Registry>,
     traffic: Arc<Traffic>,
-    sessions: Arc<SessionStore>,
+    sessions: Arc<Sessions>,
     catalogue: Arc<Catalogue>,
     attribution: Attribution,
     fallback: Fallback,
@@ -70,7 +70,7 @@ impl Recommender {
     pub fn new(
         registry: Arc<Registry>,
         traffic: Arc<Traffic>,
-        sessions: Arc<SessionStore>,
+        sessions: Arc<Sessions>,
         catalogue: Arc<Catalogue>,
         fallback: Fallback,
         seed: u64,
@@ -102,22 +102,20 @@ impl Recommender {
     }
 
     /// The slate was journalled and will be shown: tells the session, so that it never knows more than the journal.
-    pub fn shown(&self, pick: &Pick) {
+    pub async fn shown(&self, pick: &Pick) {
         let Pick { decision, policy, session, encoded, .. } = pick;
         // What the caller put in order earns nothing for the policy.
         if decision.mode == Mode::Policy {
             self.attribution.decided(decision, policy);
         }
-        if let Some(key) = session {
-            let ids = decision.slate.iter().map(|shown| shown.item.clone());
-            let items = ids.zip(encoded.iter().cloned()).collect();
-            self.sessions.show(&policy.manifest, key.clone(), &decision.decision_id, decision.time, items);
+        if let (Some(key), Some(kind)) = (session, &policy.sessions) {
+            self.sessions.show(kind, ShownSlate::new(kind, key.clone(), decision, encoded)).await;
         }
     }
 
     /// Feedback was journalled that is new: tells the session, and the figures of the version that decided.
-    pub fn responded(&self, feedback: &Feedback) {
-        self.sessions.respond(feedback);
+    pub async fn responded(&self, feedback: &Feedback) {
+        self.sessions.respond(feedback).await;
         if let Some(rewarded) = self.attribution.respond(feedback) {
             let breach = self.registry.reward(&rewarded.policy, rewarded.version, rewarded.before, rewarded.after);
             self.take_back(&rewarded.policy, breach);
@@ -149,7 +147,7 @@ impl Recommender {
         let now = Utc::now().trunc_subsecs(6);
         let seed = DecisionSeed::derive(self.seed, &ask.decision_id);
         let baseline = caller_order(&ask, &resolved.candidates)?;
-        let (view, session) = self.session_view(&ask, policy, now);
+        let (Seen { view, away }, session) = self.session_view(&ask, policy, now).await?;
         let asked = Asked::new(policy, &ask, &resolved, &view, seed)?;
         let shadows = chosen.shadow.iter().map(|shadow| self.shadow(shadow, &ask, &resolved, now, seed));
         let (answered, shadows) =
@@ -172,7 +170,8 @@ impl Recommender {
         };
         alternatives.extend(shadows.into_iter().flatten().map(|shadow| shadow.beside(&drawn.items, ids)));
         let width = policy.encoder.item_width();
-        let encoded = drawn.items.iter().map(|&item| asked.query.items[item * width..][..width].to_vec()).collect();
+        let encoded =
+            drawn.items.iter().map(|&item| Encoded::from(&asked.query.items[item * width..][..width])).collect();
         let candidates: Vec<Candidate> = resolved
             .candidates
             .into_iter()
@@ -183,6 +182,10 @@ impl Recommender {
             })
             .collect();
         let (page_id, slot) = ask.slot.unzip();
+        let mut session_features = view.features;
+        if away {
+            session_features.insert(UNAVAILABLE, 1.0);
+        }
         let decision = Decision {
             decision_id: ask.decision_id,
             time: now,
@@ -196,7 +199,7 @@ impl Recommender {
             session_id: ask.session_id,
             user: resolved.user,
             context: ask.context,
-            session: view.features,
+            session: session_features,
             slate: Shown::from_drawn(&drawn, &candidates),
             candidates,
             propensity: drawn.propensities.joint(),
@@ -228,7 +231,7 @@ impl Recommender {
         seed: DecisionSeed,
     ) -> Option<Own<'a>> {
         let answer = async {
-            let (view, _) = self.session_view(ask, policy, now);
+            let (Seen { view, .. }, _) = self.session_view(ask, policy, now).await?;
             let asked = Asked::new(policy, ask, resolved, &view, seed)?;
             let output = within(ask.deadline, policy.engine.run(asked.query.clone())).await??;
             Ok::<_, RecommendError>(asked.draw(&output, ask.size, seed)?)
@@ -245,16 +248,19 @@ impl Recommender {
         }
     }
 
-    fn session_view(&self, ask: &Ask, policy: &LoadedPolicy, now: DateTime<Utc>) -> (SessionView, Option<SessionKey>) {
-        if !policy.manifest.reads_session() {
-            return (SessionView::default(), None);
-        }
-        let key = ask.session_id.as_deref().or(ask.user_id.as_deref()).map(|id| SessionKey::new(&policy.manifest, id));
-        let mut view = self.sessions.view(&policy.manifest, key.as_ref(), now);
+    async fn session_view(
+        &self,
+        ask: &Ask,
+        policy: &LoadedPolicy,
+        now: DateTime<Utc>,
+    ) -> Result<(Seen, Option<SessionKey>), RecommendError> {
+        let Some(kind) = &policy.sessions else { return Ok((Seen::default(), None)) };
+        let key = kind.key(ask.session_id.as_deref(), ask.user_id.as_deref());
+        let mut seen = self.sessions.view(kind, key.as_ref(), now).await.map_err(RecommendError::Session)?;
         if let Some(own) = &ask.session {
-            view.features = view.features.overlaid_with(own);
+            seen.view.features = seen.view.features.overlaid_with(own);
         }
-        (view, key)
+        Ok((seen, key))
     }
 }
 
