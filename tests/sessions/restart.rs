@@ -1,0 +1,118 @@
+//! A service that is killed knows its sessions again, and replicas know each other's.
+
+use std::fmt::Write;
+use std::path::Path;
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use futures::future::join_all;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use tempfile::TempDir;
+
+use crate::common::Service;
+use crate::ledger::{Compared, User, compare};
+use crate::policy;
+use crate::redis::Redis;
+
+pub const HISTORY: usize = 4;
+const USERS: usize = 4;
+/// Closes segments so often that sessions lie in several of them and in the tail.
+const SETTINGS: &str = "[journal]\nseal_after_events = 50\nseal_after_seconds = 1\n";
+
+pub fn place(redis: Option<&Redis>, settings: &str) -> TempDir {
+    let folder = TempDir::new().unwrap();
+    policy::write(&folder.path().join("models"), 1, HISTORY);
+    let mut text = format!("{SETTINGS}[sessions]\n{settings}\n");
+    if let Some(redis) = redis {
+        write!(text, "backend = \"redis\"\n[sessions.redis]\nurl = \"{}\"\nmax_backoff_ms = 200\n", redis.url())
+            .unwrap();
+    }
+    std::fs::write(folder.path().join("slated.toml"), text).unwrap();
+    folder
+}
+
+pub fn serve(place: &Path) -> Service {
+    Service::start(place, &["--policy", policy::NAME])
+}
+
+fn users() -> Vec<User> {
+    let name = |index: u64| format!("user-{index}{}", if index % 2 == 0 { "-of-session" } else { "" });
+    (0..USERS as u64).map(|index| User::new(&name(index), index)).collect()
+}
+
+/// Users on a service that is killed over and over, in the middle of what they ask.
+async fn killed(redis: Option<&Redis>, idle_seconds: u64, kills: usize, pause: Duration) -> Compared {
+    let place = place(redis, &format!("idle_seconds = {idle_seconds}"));
+    let mut users = users();
+    let mut random = ChaCha8Rng::seed_from_u64(1);
+    for _ in 0..kills {
+        let service = serve(place.path());
+        let urls = [service.url.clone()];
+        let steps = join_all(users.iter_mut().map(async |user| while user.step(&urls).await.is_some() {}));
+        let killed = async {
+            tokio::time::sleep(Duration::from_millis(random.random_range(300..1500))).await;
+            service.kill();
+        };
+        futures::join!(steps, killed);
+        tokio::time::sleep(pause).await;
+    }
+    let service = serve(place.path());
+    let urls = [service.url.clone()];
+    for user in &mut users {
+        user.step(&urls).await.unwrap();
+    }
+    let rebuilt = service.text("/metrics").await;
+    assert!(rebuilt.contains("slated_sessions_rebuilt_total"), "{rebuilt}");
+    service.stop();
+    let journal = place.path().join("journal");
+    let idle = TimeDelta::seconds(idle_seconds.cast_signed());
+    compare(&[&journal], &place.path().join("models"), HISTORY, idle).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_service_knows_its_sessions_again() {
+    let compared = killed(None, 1800, 4, Duration::ZERO).await;
+    assert!(compared.decisions > 100 && compared.full > 50 && compared.begun == USERS, "{compared:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_that_end_while_the_service_is_gone_end() {
+    let compared = killed(None, 1, 3, Duration::from_secs(1)).await;
+    assert!(compared.decisions > 100 && compared.begun > USERS, "{compared:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_redis_was_not_told_before_the_end_it_is_told_after() {
+    let redis = Redis::start();
+    let compared = killed(Some(&redis), 1800, 4, Duration::ZERO).await;
+    assert!(compared.decisions > 100 && compared.full > 50 && compared.begun == USERS, "{compared:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_see_the_same_sessions() {
+    let redis = Redis::start();
+    let places: Vec<TempDir> = (0..2).map(|_| place(Some(&redis), "")).collect();
+    let mut services: Vec<Service> = places.iter().map(|place| serve(place.path())).collect();
+    let mut users = users();
+    for round in 0..3 {
+        let urls: Vec<String> = services.iter().map(|service| service.url.clone()).collect();
+        join_all(users.iter_mut().map(async |user| {
+            for _ in 0..25 {
+                user.step(&urls).await.unwrap();
+            }
+        }))
+        .await;
+        // One after the other is replaced, as in a rolling update.
+        services.remove(0).stop();
+        let left = round % 2;
+        services.push(serve(places[left].path()));
+    }
+    for service in services {
+        service.stop();
+    }
+    let journals: Vec<_> = places.iter().map(|place| place.path().join("journal")).collect();
+    let journals: Vec<&Path> = journals.iter().map(std::path::PathBuf::as_path).collect();
+    let compared = compare(&journals, &places[0].path().join("models"), HISTORY, TimeDelta::seconds(1800)).await;
+    assert!(compared.decisions == 300 && compared.full > 200, "{compared:?}");
+}
