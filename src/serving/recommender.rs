@@ -115,7 +115,9 @@ impl Recommender {
 
     /// Feedback was journalled that is new: tells the session, and the figures of the version that decided.
     pub async fn responded(&self, feedback: &Feedback) {
-        self.sessions.respond(feedback).await;
+        if self.registry.reads_sessions() {
+            self.sessions.respond(feedback).await;
+        }
         if let Some(rewarded) = self.attribution.respond(feedback) {
             let breach = self.registry.reward(&rewarded.policy, rewarded.version, rewarded.before, rewarded.after);
             self.take_back(&rewarded.policy, breach);

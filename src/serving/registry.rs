@@ -359,6 +359,12 @@ impl Registry {
         Ok(Chosen { policy, shadow, apprentice: route.apprentice })
     }
 
+    /// Whether anything that is loaded reads the session.
+    #[must_use]
+    pub fn reads_sessions(&self) -> bool {
+        self.read().values().flat_map(|slot| slot.loaded.values()).any(|(policy, _)| policy.sessions.is_some())
+    }
+
     /// Counts a request that a version was to answer; why its trial ends, if it does.
     pub fn count(&self, name: &str, version: u64, failed: bool, took: Duration) -> Option<String> {
         if !self.compares(name) {

@@ -9,8 +9,9 @@ use serde_json::{Value, json};
 use slated_contract::event::Decision;
 use tempfile::TempDir;
 
-use crate::common::Service;
+use crate::common::{Service, slated};
 use crate::ledger::{compare, read};
+use crate::policy;
 use crate::redis::Redis;
 use crate::restart::{HISTORY, place, serve};
 
@@ -166,4 +167,16 @@ async fn what_was_never_told_to_redis_is_read_from_the_journal() {
     let session = decide(&service, "c1").await;
     assert_eq!((&session["steps"], &session["responses"]), (&json!(2.0), &json!(2.0)));
     agrees(service, &place, &["b1"]).await;
+}
+
+#[test]
+fn an_address_that_is_none_is_refused_at_once() {
+    let place = place(None, "backend = \"redis\"\n[sessions.redis]\nurl = \"rediss://127.0.0.1\"");
+    let output = slated(place.path(), &["serve", "--listen", "127.0.0.1:0", "--policy", policy::NAME]);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(3), "{error}");
+    assert!(error.contains("sessions.redis.url"), "{error}");
+    std::fs::write(place.path().join("slated.toml"), "[sessions]\nidle_seconds = 0\n").unwrap();
+    let error = slated(place.path(), &["config"]);
+    assert!(String::from_utf8_lossy(&error.stderr).contains("`sessions.idle_seconds` is 0, allowed are 1 to"));
 }

@@ -8,10 +8,14 @@ use chrono::TimeDelta;
 use futures::future::join_all;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use serde_json::json;
+use slated_contract::event::Decision;
+use slated_trainer::offline::{OfflineSettings, read_journal};
+use slated_trainer::progress::Silent;
 use tempfile::TempDir;
 
 use crate::common::Service;
-use crate::ledger::{Compared, User, compare};
+use crate::ledger::{Compared, Saw, User, compare, fold, loaded, read};
 use crate::policy;
 use crate::redis::Redis;
 
@@ -115,4 +119,67 @@ async fn replicas_see_the_same_sessions() {
     let journals: Vec<&Path> = journals.iter().map(std::path::PathBuf::as_path).collect();
     let compared = compare(&journals, &places[0].path().join("models"), HISTORY, TimeDelta::seconds(1800)).await;
     assert!(compared.decisions == 300 && compared.full > 200, "{compared:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_caller_gave_up_is_in_the_session_all_the_same() {
+    let place = place(None, "");
+    let service = serve(place.path());
+    for index in 0..40 {
+        let item = |item: i32| json!({"id": format!("i{item}"), "features": {"x": 0.1, "y": f64::from(item)}});
+        let body = json!({"event_id": format!("d{index}"), "user_id": "u", "slate_size": 1,
+                          "candidates": [item(1), item(2)]});
+        // Some are journalled before their time is up, and answered after it.
+        service.post_with("/recommend", ("x-request-timeout-ms", "1"), &body).await;
+    }
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let item = json!({"id": "i", "features": {"x": 1.0, "y": 1.0}});
+    let last = json!({"event_id": "last", "user_id": "u", "slate_size": 1, "candidates": [item]});
+    service.ok("/recommend", &last).await;
+    let steps = service.get("/decisions/last").await.1["session"]["steps"].as_f64().unwrap();
+    service.stop();
+    let journalled = read::<Decision>(&[&place.path().join("journal")]).len();
+    assert_eq!(steps, journalled as f64 - 1.0, "every journalled slate but its own");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_trainer_sees_what_the_service_saw() {
+    let place = place(None, "");
+    let mut service = serve(place.path());
+    let mut users: Vec<User> = (0..3).map(|index| User::brief(&format!("user-{index}"), index)).collect();
+    for _ in 0..2 {
+        let urls = [service.url.clone()];
+        for user in &mut users {
+            for _ in 0..12 {
+                user.step(&urls).await.unwrap();
+            }
+        }
+        service.kill();
+        service = serve(place.path());
+    }
+    service.stop();
+    let (journal, models) = (place.path().join("journal"), place.path().join("models"));
+    let policy = loaded(&models);
+    let expected = fold(&[&journal], &policy, HISTORY, TimeDelta::seconds(1800));
+
+    let text = format!("policy = \"p\"\n[data]\njournal = {:?}\n[algorithm]\nname = \"dqn\"\n", journal);
+    let mut settings: OfflineSettings = toml::from_str(&text).unwrap();
+    settings.data.as_mut().unwrap().reward = policy::reward();
+    settings.features = Some(policy.manifest.features.clone());
+    settings.session = Some(policy.manifest.session.clone());
+    let read = || read_journal(&settings, &mut Silent).unwrap();
+    let (experience, _) = tokio::task::block_in_place(read);
+    assert_eq!((experience.episodes.len(), experience.steps()), (3, 72));
+    // Each began with its first decision, one after the other.
+    let mut histories = 0;
+    for (episode, saw) in experience.episodes.iter().zip(expected.values()) {
+        assert_eq!(episode.steps.len(), saw.len());
+        for (step, Saw { decision, query, .. }) in episode.steps.iter().zip(saw) {
+            let seen = &step.observation;
+            let id = &decision.decision_id;
+            assert_eq!((&seen.state, &seen.items, &seen.history), (&query.state, &query.items, &query.history), "{id}");
+            histories += usize::from(!query.history.is_empty());
+        }
+    }
+    assert!(histories > 50, "{histories}");
 }
