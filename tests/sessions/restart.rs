@@ -8,6 +8,7 @@ use chrono::TimeDelta;
 use futures::future::join_all;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use reqwest::StatusCode;
 use serde_json::json;
 use slated_contract::event::Decision;
 use slated_trainer::offline::{OfflineSettings, read_journal};
@@ -41,7 +42,7 @@ pub fn serve(place: &Path) -> Service {
 }
 
 fn users() -> Vec<User> {
-    let name = |index: u64| format!("user-{index}{}", if index % 2 == 0 { "-of-session" } else { "" });
+    let name = |index: u64| format!("user-{index}{}", if index.is_multiple_of(2) { "-of-session" } else { "" });
     (0..USERS as u64).map(|index| User::new(&name(index), index)).collect()
 }
 
@@ -125,13 +126,26 @@ async fn replicas_see_the_same_sessions() {
 async fn what_the_caller_gave_up_is_in_the_session_all_the_same() {
     let place = place(None, "");
     let service = serve(place.path());
-    for index in 0..40 {
-        let item = |item: i32| json!({"id": format!("i{item}"), "features": {"x": 0.1, "y": f64::from(item)}});
-        let body = json!({"event_id": format!("d{index}"), "user_id": "u", "slate_size": 1,
-                          "candidates": [item(1), item(2)]});
-        // Some are journalled before their time is up, and answered after it.
-        service.post_with("/recommend", ("x-request-timeout-ms", "1"), &body).await;
+    let mut given_up = 0;
+    for burst in 0..200 {
+        // Many at once, so that some are journalled before their time is up and would be answered after it.
+        let ask = async |index: i32| {
+            let item = |item: i32| json!({"id": format!("i{item}"), "features": {"x": 0.1, "y": f64::from(item)}});
+            let id = format!("d{burst}-{index}");
+            let body = json!({"event_id": id, "user_id": "u", "slate_size": 1, "candidates": [item(1), item(2)]});
+            let limit = (1 + index % 12).to_string();
+            (service.post_with("/recommend", ("x-request-timeout-ms", &limit), &body).await.0, id)
+        };
+        for (status, id) in join_all((0..48).map(ask)).await {
+            if status == StatusCode::SERVICE_UNAVAILABLE {
+                given_up += usize::from(service.get(&format!("/decisions/{id}")).await.0 == StatusCode::OK);
+            }
+        }
+        if given_up > 5 {
+            break;
+        }
     }
+    assert!(given_up > 5, "{given_up} were journalled and not answered");
     tokio::time::sleep(Duration::from_millis(500)).await;
     let item = json!({"id": "i", "features": {"x": 1.0, "y": 1.0}});
     let last = json!({"event_id": "last", "user_id": "u", "slate_size": 1, "candidates": [item]});
