@@ -47,6 +47,7 @@ async fn every_metric_that_is_asked_for_exists() {
         "slated_requests_refused_total",
         "slated_deadlines_missed_total",
         "slated_canary_rollbacks_total",
+        "slated_session_store_up",
         "slated_decisions_not_journalled_total",
         "slated_journal_lost_events_total",
         "slated_journal_unsent_segments",

@@ -64,9 +64,9 @@ impl<E: Event> Recent<E> {
         let dates = segments::<E>(tail.folder())?.into_iter().filter(|segments| segments.date >= date);
         let mut files = Vec::new();
         for path in dates.flat_map(|segments| segments.files) {
-            let builder = open(&path)?;
-            let spans = builder.metadata().row_groups().iter().map(span);
-            let span = spans.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)));
+            let groups = open(&path).map(|file| file.metadata().row_groups().iter().map(span).collect::<Vec<_>>());
+            let Some(groups) = unless_damaged(groups) else { continue };
+            let span = groups.into_iter().reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)));
             if let Some((first, last)) = span.filter(|(_, last)| *last >= from.timestamp_micros()) {
                 files.push(Segment { path, first, last });
             }
@@ -74,7 +74,7 @@ impl<E: Event> Recent<E> {
         Ok(Self { tail: waiting, files })
     }
 
-    /// Its events from `from` to before `to`, those that are `wanted` by row of a batch of `columns`, by (time, id).
+    /// Its events from `from` to before `to`, those that are wanted, by (time, id).
     fn events_where(
         &self,
         from: DateTime<Utc>,
@@ -82,29 +82,18 @@ impl<E: Event> Recent<E> {
         columns: &[&str],
         in_tail: impl Fn(&E) -> bool,
         in_file: &Rows,
-    ) -> Result<Vec<E>, JournalError> {
+    ) -> Vec<E> {
         let within = |event: &&E| from <= event.time() && event.time() < to;
         let mut events: Vec<E> = self.tail.iter().filter(within).filter(|event| in_tail(event)).cloned().collect();
         for path in self.overlapping(from, to) {
-            let failed = SegmentError::at(path);
-            let builder = open(path)?;
-            let groups = groups(&builder, from, to);
-            let mask = ProjectionMask::columns(builder.parquet_schema(), columns.iter().copied());
-            let wanted = Arc::clone(in_file);
-            let filter = ArrowPredicateFn::new(mask, move |batch| Ok(BooleanArray::from(wanted(&batch))));
-            let filter = RowFilter::new(vec![Box::new(filter)]);
-            let batches = builder.with_row_groups(groups).with_row_filter(filter).build();
-            for batch in batches.map_err(|error| failed(error.to_string()))? {
-                let batch = batch.map_err(|error| failed(error.to_string()))?;
-                let read = E::decode(&batch).map_err(|error| failed(error.to_string()))?;
-                events.extend(read.into_iter().filter(|event| within(&event)));
-            }
+            let read = read_where::<E>(path, from, to, columns, in_file);
+            events.extend(unless_damaged(read).into_iter().flatten().filter(|event| within(&event)));
         }
         // An event that was sealed between the two looks is in both.
         let mut seen = HashSet::with_capacity(events.len());
         events.retain(|event| seen.insert(event.id().to_owned()));
         events.sort_by(|a, b| a.order().cmp(&b.order()));
-        Ok(events)
+        events
     }
 
     fn overlapping(&self, from: DateTime<Utc>, to: DateTime<Utc>) -> impl Iterator<Item = &Path> {
@@ -115,16 +104,8 @@ impl<E: Event> Recent<E> {
 }
 
 impl Recent<Decision> {
-    /// Shows `each` the heads of the decisions from `from` to before `to`, in no order.
-    ///
-    /// # Errors
-    /// A segment that cannot be read.
-    pub fn heads(
-        &self,
-        from: DateTime<Utc>,
-        to: DateTime<Utc>,
-        mut each: impl FnMut(Head<'_>),
-    ) -> Result<(), JournalError> {
+    /// The heads of the decisions from `from` to before `to`, in no order, told one after the other.
+    pub fn heads(&self, from: DateTime<Utc>, to: DateTime<Utc>, mut each: impl FnMut(Head<'_>)) {
         let mut each = |head: Head<'_>| {
             if from <= head.time && head.time < to {
                 each(head);
@@ -132,30 +113,13 @@ impl Recent<Decision> {
         };
         self.tail.iter().map(head).for_each(&mut each);
         for path in self.overlapping(from, to) {
-            let failed = SegmentError::at(path);
-            let builder = open(path)?;
-            let groups = groups(&builder, from, to);
-            let mask = ProjectionMask::columns(builder.parquet_schema(), HEAD);
-            let batches = builder.with_row_groups(groups).with_projection(mask).build();
-            for batch in batches.map_err(|error| failed(error.to_string()))? {
-                let batch = batch.map_err(|error| failed(error.to_string()))?;
-                let heads = Heads::of(&batch).ok_or_else(|| failed("its columns are not a journal's".to_owned()))?;
-                (0..batch.num_rows()).filter_map(|row| heads.row(row)).for_each(&mut each);
-            }
+            unless_damaged(read_heads(path, from, to, &mut each));
         }
-        Ok(())
     }
 
     /// The decisions from `from` to before `to` whose head is `wanted`, by (time, id).
-    ///
-    /// # Errors
-    /// A segment that cannot be read.
-    pub fn decisions(
-        &self,
-        from: DateTime<Utc>,
-        to: DateTime<Utc>,
-        wanted: &Wanted,
-    ) -> Result<Vec<Decision>, JournalError> {
+    #[must_use]
+    pub fn decisions(&self, from: DateTime<Utc>, to: DateTime<Utc>, wanted: &Wanted) -> Vec<Decision> {
         let by_row = Arc::clone(wanted);
         let in_file: Rows = Arc::new(move |batch| {
             // Columns that are not a journal's are left to the decoder, which says what is wrong.
@@ -169,15 +133,8 @@ impl Recent<Decision> {
 
 impl Recent<Feedback> {
     /// The feedback from `from` to before `to` on decisions that are `wanted` by id, by (time, id).
-    ///
-    /// # Errors
-    /// A segment that cannot be read.
-    pub fn feedback(
-        &self,
-        from: DateTime<Utc>,
-        to: DateTime<Utc>,
-        wanted: &Arc<HashSet<String>>,
-    ) -> Result<Vec<Feedback>, JournalError> {
+    #[must_use]
+    pub fn feedback(&self, from: DateTime<Utc>, to: DateTime<Utc>, wanted: &Arc<HashSet<String>>) -> Vec<Feedback> {
         let known = Arc::clone(wanted);
         let in_file: Rows = Arc::new(move |batch| {
             let ids = batch.column(0).as_string_opt::<i32>();
@@ -225,6 +182,53 @@ impl<'a> Heads<'a> {
             user_id: text(user_id),
         })
     }
+}
+
+/// What was read of a file; nothing, and a line in the log, where it is damaged. That a service starts matters more than
+/// what one of its segments holds.
+fn unless_damaged<T>(read: Result<T, SegmentError>) -> Option<T> {
+    read.inspect_err(|error| tracing::error!(%error, "a segment is passed over; `slated journal check` says more")).ok()
+}
+
+fn read_where<E: Event>(
+    path: &Path,
+    from: DateTime<Utc>,
+    to: DateTime<Utc>,
+    columns: &[&str],
+    wanted: &Rows,
+) -> Result<Vec<E>, SegmentError> {
+    let failed = SegmentError::at(path);
+    let builder = open(path)?;
+    let groups = groups(&builder, from, to);
+    let mask = ProjectionMask::columns(builder.parquet_schema(), columns.iter().copied());
+    let wanted = Arc::clone(wanted);
+    let filter = ArrowPredicateFn::new(mask, move |batch| Ok(BooleanArray::from(wanted(&batch))));
+    let batches = builder.with_row_groups(groups).with_row_filter(RowFilter::new(vec![Box::new(filter)])).build();
+    let mut events = Vec::new();
+    for batch in batches.map_err(|error| failed(error.to_string()))? {
+        let batch = batch.map_err(|error| failed(error.to_string()))?;
+        events.extend(E::decode(&batch).map_err(|error| failed(error.to_string()))?);
+    }
+    Ok(events)
+}
+
+fn read_heads(
+    path: &Path,
+    from: DateTime<Utc>,
+    to: DateTime<Utc>,
+    mut each: impl FnMut(Head<'_>),
+) -> Result<(), SegmentError> {
+    let failed = SegmentError::at(path);
+    let builder = open(path)?;
+    let groups = groups(&builder, from, to);
+    let mask = ProjectionMask::columns(builder.parquet_schema(), HEAD);
+    let batches = builder.with_row_groups(groups).with_projection(mask).build();
+    for batch in batches.map_err(|error| failed(error.to_string()))? {
+        let batch = batch.map_err(|error| failed(error.to_string()))?;
+        let heads = Heads::of(&batch).ok_or_else(|| failed("its columns are not a journal's".to_owned()))?;
+        (0..batch.num_rows()).filter_map(|row| heads.row(row)).for_each(&mut each);
+    }
+    Ok(())
 }
 
 fn open(path: &Path) -> Result<ParquetRecordBatchReaderBuilder<File>, SegmentError> {

@@ -14,7 +14,7 @@ use super::key::SessionKey;
 use super::report;
 use super::settings::SessionStoreSettings;
 use super::slate::ShownSlate;
-use super::timeline::{Happened, SETTLED_AFTER, SessionView, Timeline};
+use super::timeline::{Happened, SETTLED_AFTER, SessionView, Timeline, kept};
 
 /// Slates that are remembered for each session that may be held.
 const SLATES: u64 = 4;
@@ -38,22 +38,24 @@ impl Embedded {
     /// An empty store.
     #[must_use]
     pub fn new(settings: &SessionStoreSettings) -> Self {
-        let idle = Duration::from_secs(settings.idle_seconds);
+        let idle = TimeDelta::seconds(settings.idle_seconds.min(1 << 40).cast_signed());
+        let for_so_long = kept(idle).to_std().unwrap_or(Duration::MAX);
         let lru = EvictionPolicy::lru;
-        // What is rebuilt from the journal may be held for longer than `idle`; whether it has ended, its own clock says.
+        // What is rebuilt from the journal may be held for longer; whether it has ended, its own clock says.
         let ended = |_, _, cause| match cause {
             RemovalCause::Size => report::ended("evicted"),
             RemovalCause::Expired => report::ended("expired"),
             RemovalCause::Explicit | RemovalCause::Replaced => {}
         };
-        let sessions = Cache::builder().max_capacity(settings.capacity).time_to_idle(idle).eviction_policy(lru());
-        let slates = Cache::builder().max_capacity(settings.capacity.saturating_mul(SLATES)).time_to_live(idle);
-        let early = Cache::builder().max_capacity(EARLY).time_to_live(SETTLED_AFTER.to_std().unwrap_or(idle));
+        let sessions =
+            Cache::builder().max_capacity(settings.capacity).time_to_idle(for_so_long).eviction_policy(lru());
+        let slates = Cache::builder().max_capacity(settings.capacity.saturating_mul(SLATES)).time_to_live(for_so_long);
+        let early = Cache::builder().max_capacity(EARLY).time_to_live(SETTLED_AFTER.to_std().unwrap_or(for_so_long));
         Self {
             sessions: sessions.eviction_listener(ended).build(),
             slates: slates.eviction_policy(lru()).build(),
             early: early.eviction_policy(lru()).build(),
-            idle: TimeDelta::from_std(idle).unwrap_or(TimeDelta::MAX),
+            idle,
         }
     }
 

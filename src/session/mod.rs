@@ -27,7 +27,7 @@ use chrono::{DateTime, Utc};
 use slated_contract::event::Feedback;
 use thiserror::Error;
 
-use crate::journal::{Journal, JournalError};
+use crate::journal::Journal;
 
 /// The feature of a journalled session that says that nothing was known of it, because the backend was away.
 pub const UNAVAILABLE: &str = "unavailable";
@@ -43,12 +43,6 @@ pub enum SessionStoreError {
         "`sessions.redis.url` is not an address of Redis ({0}); write redis://[user:password@]host[:port][/database]"
     )]
     Url(String),
-    /// The journal that they are rebuilt from.
-    #[error(transparent)]
-    Journal(#[from] JournalError),
-    /// The rebuilding was cut short.
-    #[error("the sessions could not be rebuilt: {0}")]
-    Cut(String),
     /// The backend is away, and the settings say to refuse.
     #[error("the store of the sessions does not answer (`sessions.unavailable` is \"refuse\")")]
     Away,
@@ -79,8 +73,8 @@ impl Sessions {
     /// Opens the backend of the settings, and rebuilds from the journal what it lacks.
     ///
     /// # Errors
-    /// Settings that cannot be used, a journal that cannot be read. A Redis that does not answer is not an error: it is
-    /// tried again until it does.
+    /// Settings that cannot be used. A Redis that does not answer is not an error, since it is tried again until it does,
+    /// nor is a journal that cannot be read.
     pub async fn open(
         settings: &SessionStoreSettings,
         journal: &Journal,
@@ -91,21 +85,25 @@ impl Sessions {
             move || {
                 let store = Embedded::new(&settings);
                 if settings.rebuild_seconds > 0 {
-                    let rebuilt = rebuild(&journal, &models, &settings, &store, Utc::now())?;
-                    report::rebuilt(&rebuilt);
+                    match rebuild(&journal, &models, &settings, &store, Utc::now()) {
+                        Ok(rebuilt) => report::rebuilt(&rebuilt),
+                        Err(error) => tracing::error!(%error, "the sessions cannot be rebuilt from the journal"),
+                    }
                 }
-                Ok::<_, JournalError>(store)
+                store
             }
         };
         let backend = match settings.backend {
             SessionBackend::Embedded => {
-                let store = tokio::task::spawn_blocking(rebuilt).await;
-                Backend::Embedded(store.map_err(|error| SessionStoreError::Cut(error.to_string()))??)
+                let store = tokio::task::spawn_blocking(rebuilt).await.unwrap_or_else(|error| {
+                    tracing::error!(%error, "the rebuilding of the sessions was cut short");
+                    Embedded::new(settings)
+                });
+                Backend::Embedded(store)
             }
             #[cfg(feature = "redis")]
             SessionBackend::Redis => {
-                let restore = Arc::new(rebuilt);
-                Backend::Redis(redis::RedisSessions::start(settings, journal.writer_id(), restore).await?)
+                Backend::Redis(redis::RedisSessions::start(settings, journal.writer_id(), Arc::new(rebuilt)).await?)
             }
             #[cfg(not(feature = "redis"))]
             SessionBackend::Redis => return Err(SessionStoreError::NotBuilt),

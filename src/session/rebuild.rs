@@ -47,7 +47,7 @@ pub struct Rebuilt {
 /// Rebuilds the sessions that are alive at `now` into an empty store; blocking.
 ///
 /// # Errors
-/// A journal that cannot be read.
+/// A tail that cannot be read. Segments that cannot are passed over.
 pub fn rebuild(
     journal: &Journal,
     models: &Path,
@@ -64,7 +64,7 @@ pub fn rebuild(
     // Decided a moment ahead, by another replica's clock.
     let until = now + SETTLED_AFTER;
     let mut kinds = Kinds { models, known: HashMap::new(), read_sessions: HashMap::new() };
-    let begins = Arc::new(begins(&decisions, &mut kinds, earliest, until, idle)?);
+    let begins = Arc::new(begins(&decisions, &mut kinds, earliest, until, idle));
     let may_be_cut = begins.values().filter(|&&begin| begin - earliest <= idle * 2).count();
     let mut rebuilt = Rebuilt { cut: may_be_cut as u64, ..Rebuilt::default() };
     let Some(mut from) = begins.values().min().copied() else { return Ok(rebuilt) };
@@ -73,17 +73,17 @@ pub fn rebuild(
         session(&head).is_some_and(|session| begins.get(&session).is_some_and(|begin| *begin <= head.time))
     });
     let mut known: HashMap<String, DateTime<Utc>> = HashMap::new();
-    let mut current = decisions.decisions(from, from + SLICE, &wanted)?;
+    let mut current = decisions.decisions(from, from + SLICE, &wanted);
     // As above, a moment before the first of them.
     let mut told = from - SETTLED_AFTER;
     while from < until {
         let to = from + SLICE;
         // Feedback may be there a moment before its decision, so the decisions are known one slice ahead.
-        let next = decisions.decisions(to, to + SLICE, &wanted)?;
+        let next = decisions.decisions(to, to + SLICE, &wanted);
         known.retain(|_, decided| *decided >= from - idle);
         known.extend(current.iter().chain(&next).map(|decision| (decision.decision_id.clone(), decision.time)));
         let ids: Arc<HashSet<String>> = Arc::new(known.keys().cloned().collect());
-        let responses = feedback.feedback(told, to, &ids)?;
+        let responses = feedback.feedback(told, to, &ids);
         rebuilt.feedback += responses.len() as u64;
         rebuilt.decisions += current.len() as u64;
         let mut responses = responses.into_iter().peekable();
@@ -111,7 +111,7 @@ fn begins(
     earliest: DateTime<Utc>,
     until: DateTime<Utc>,
     idle: TimeDelta,
-) -> Result<HashMap<u64, DateTime<Utc>>, JournalError> {
+) -> HashMap<u64, DateTime<Utc>> {
     // Feedback keeps a session alive as a decision does, and comes at most `idle` after its decision.
     let gap = idle.checked_mul(2).unwrap_or(TimeDelta::MAX);
     let mut begins: HashMap<u64, DateTime<Utc>> = HashMap::new();
@@ -122,7 +122,7 @@ fn begins(
         decisions.heads(from, to, |head| {
             let session = session(&head).filter(|_| kinds.reads_sessions(head.policy));
             seen.extend(session.map(|session| (head.time, session)));
-        })?;
+        });
         seen.sort_unstable();
         for (time, session) in seen.into_iter().rev() {
             let begin = begins.get(&session).copied();
@@ -137,7 +137,7 @@ fn begins(
             break;
         }
     }
-    Ok(begins)
+    begins
 }
 
 /// The hash of the session that a decision of this service belongs to.

@@ -17,6 +17,13 @@ use super::slate::Encoded;
 /// How far behind the newest event of its session one may arrive. A request is journalled within its time limit, and
 /// clocks of replicas differ by less.
 pub const SETTLED_AFTER: TimeDelta = TimeDelta::seconds(60);
+/// How long a session, or what a decision showed, is kept that ends after `idle`: an event that happened before the end
+/// may be told after it.
+#[must_use]
+pub fn kept(idle: TimeDelta) -> TimeDelta {
+    idle + idle.min(SETTLED_AFTER)
+}
+
 /// The most events of a session that are kept apart, however close they are.
 const MAX_RECENT: usize = 256;
 

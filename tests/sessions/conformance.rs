@@ -307,7 +307,7 @@ async fn what_is_idle_is_freed() {
         let now = DateTime::from_timestamp_micros(Utc::now().timestamp_micros()).unwrap();
         place.show(0, "s", "d1", now).await;
         assert_ne!(place.view("s", now).await, of(&place.empty(), now));
-        tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
+        tokio::time::sleep(std::time::Duration::from_millis(2600)).await;
         // Even of a clock that stands still, since nothing is there any more.
         assert_eq!(place.view("s", now).await, of(&place.empty(), now), "{backend:?}");
     })

@@ -2,8 +2,8 @@
 //!
 //! | key | value | ends after |
 //! |---|---|---|
-//! | `<prefix>:session:<policy>:<shape>:<session>` | tag, timeline | `idle_seconds` without a change |
-//! | `<prefix>:slate:<decision>` | the slate with its encoded items | `idle_seconds` |
+//! | `<prefix>:session:<policy>:<shape>:<session>` | tag, timeline | `idle_seconds` and up to a minute without a change |
+//! | `<prefix>:slate:<decision>` | the slate with its encoded items | `idle_seconds` and up to a minute |
 //! | `<prefix>:early:<decision>` | list of feedback whose decision is not known yet | a minute |
 //! | `<prefix>:told:<journal>` | that this replica has told what its journal knows | never |
 //!

@@ -25,7 +25,6 @@ use super::settings::{RedisSettings, SessionStoreSettings};
 use super::slate::ShownSlate;
 use super::timeline::SessionView;
 use super::{Away, SessionStoreError, report};
-use crate::journal::JournalError;
 use store::Store;
 
 /// The shortest wait between two attempts to connect.
@@ -34,7 +33,7 @@ const FIRST_WAIT: Duration = Duration::from_millis(50);
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
 /// What the sessions are by the journal; blocking.
-pub type Restore = Arc<dyn Fn() -> Result<Embedded, JournalError> + Send + Sync>;
+pub type Restore = Arc<dyn Fn() -> Embedded + Send + Sync>;
 
 /// Why Redis did not do what it was asked.
 #[derive(Debug, Error)]
@@ -265,8 +264,7 @@ impl RedisSessions {
         }
         let restore = Arc::clone(&self.restore);
         match tokio::task::spawn_blocking(move || restore()).await {
-            Ok(Ok(embedded)) => self.store.adopt(connection, &embedded).await?,
-            Ok(Err(error)) => tracing::error!(%error, "the sessions cannot be rebuilt from the journal"),
+            Ok(embedded) => self.store.adopt(connection, &embedded).await?,
             Err(error) => tracing::error!(%error, "the rebuilding of the sessions was cut short"),
         }
         ::redis::cmd("SET").arg(&self.told_by).arg(1).exec_async(connection).await?;

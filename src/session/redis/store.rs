@@ -17,7 +17,7 @@ use crate::session::embedded::{EARLY_EVENTS, Embedded};
 use crate::session::key::SessionKey;
 use crate::session::report;
 use crate::session::slate::ShownSlate;
-use crate::session::timeline::{Happened, Recorded, SETTLED_AFTER, SessionView, Timeline};
+use crate::session::timeline::{Happened, Recorded, SETTLED_AFTER, SessionView, Timeline, kept};
 
 /// Writes a session where it is as it was read: KEYS session; ARGV its tag or nothing, the new bytes, milliseconds.
 const SWAP: &str = "if redis.call('GETRANGE', KEYS[1], 0, 8) ~= ARGV[1] then return 0 end
@@ -182,7 +182,7 @@ impl Store {
 
     /// Milliseconds until what happened at `since` is forgotten.
     fn left(&self, since: DateTime<Utc>) -> i64 {
-        (since + self.idle - Utc::now()).num_milliseconds()
+        (since + kept(self.idle) - Utc::now()).num_milliseconds()
     }
 
     /// Records events of a session; one that is not there is begun where `empty` is given.
@@ -206,8 +206,8 @@ impl Store {
                 events.iter().map(|event| timeline.record(event.clone(), self.idle)).collect();
             let tag = &bytes[..TAG.min(bytes.len())];
             let changed = outcomes.contains(&Recorded::New);
-            let idle = self.idle.num_milliseconds();
-            if !changed || self.swap(connection, &name, tag, &timeline, idle).await? {
+            let left = kept(self.idle).num_milliseconds();
+            if !changed || self.swap(connection, &name, tag, &timeline, left).await? {
                 outcomes.into_iter().for_each(report::recorded);
                 return Ok(());
             }
