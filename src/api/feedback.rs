@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::body::JsonBody;
 use super::finish::finish;
 use super::{App, Problem};
-use crate::journal::Appended;
+use crate::journal::{Appended, JournalError};
 
 /// One event, or an array of them.
 #[derive(Debug, ToSchema)]
@@ -148,21 +148,22 @@ pub async fn feedback(
     }))
 }
 
-/// Journals events, and tells the sessions and the metrics of those that are new, even where the caller is gone by then.
+/// Journals events, and tells the sessions of those that are new, even where the caller is gone by then.
 async fn record(app: &App, events: Vec<Feedback>) -> Result<(Vec<Feedback>, Vec<Appended>), Problem> {
     let app = app.clone();
-    finish(async move {
+    let recorded = finish(async move {
         let outcomes = app.journal.append_feedback(&events).await?;
-        for (event, outcome) in events.iter().zip(&outcomes) {
-            let label = if *outcome == Appended::New { "new" } else { "duplicate" };
-            metrics::counter!("slated_feedback_total", "outcome" => label).increment(1);
-            if *outcome == Appended::New {
-                app.recommender.responded(event).await;
-            }
+        for (event, _) in events.iter().zip(&outcomes).filter(|(_, outcome)| **outcome == Appended::New) {
+            app.recommender.responded(event).await;
         }
-        Ok((events, outcomes))
-    })
-    .await
+        Ok::<_, JournalError>((events, outcomes))
+    });
+    let (events, outcomes) = recorded.await?;
+    for outcome in &outcomes {
+        let label = if *outcome == Appended::New { "new" } else { "duplicate" };
+        metrics::counter!("slated_feedback_total", "outcome" => label).increment(1);
+    }
+    Ok((events, outcomes))
 }
 
 fn check(event: FeedbackEvent, prefix: &str, now: DateTime<Utc>) -> Result<Feedback, Problem> {

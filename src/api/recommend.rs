@@ -258,24 +258,30 @@ pub async fn decide(app: &App, ask: Ask) -> Result<Pick, Problem> {
     Ok(decided?)
 }
 
-/// Journals decisions, and tells the sessions and the metrics of those that are new, even where the caller is gone by
-/// then. No outcomes where they cannot be journalled now and are to be answered all the same.
+/// Journals decisions, and tells the sessions of those that are new, even where the caller is gone by then. No outcomes
+/// where they cannot be journalled now and are to be answered all the same.
 pub async fn record(app: &App, picks: Vec<Pick>) -> Result<(Vec<Pick>, Option<Vec<Appended>>), Problem> {
-    let app = app.clone();
-    finish(async move {
-        let outcomes = match app.journal.append_decisions(picks.iter().map(|pick| &pick.decision)).await {
+    let told = app.clone();
+    let recorded = finish(async move {
+        let outcomes = match told.journal.append_decisions(picks.iter().map(|pick| &pick.decision)).await {
             Ok(outcomes) => Some(outcomes),
             Err(JournalError::Off) => None,
-            Err(JournalError::Write(_)) if app.on_failure == OnFailure::Serve => None,
-            Err(error) => return Err(error.into()),
+            Err(JournalError::Write(_)) if told.on_failure == OnFailure::Serve => None,
+            Err(error) => return Err(error),
         };
-        let outcome = outcomes.iter().flatten();
-        for (pick, _) in picks.iter().zip(outcome).filter(|(_, outcome)| **outcome == Appended::New) {
-            show(&app, pick).await;
+        for pick in new(&picks, outcomes.as_deref()) {
+            told.recommender.shown(pick).await;
         }
         Ok((picks, outcomes))
-    })
-    .await
+    });
+    let (picks, outcomes) = recorded.await?;
+    new(&picks, outcomes.as_deref()).for_each(count);
+    Ok((picks, outcomes))
+}
+
+fn new<'a>(picks: &'a [Pick], outcomes: Option<&'a [Appended]>) -> impl Iterator<Item = &'a Pick> {
+    let outcomes = outcomes.unwrap_or_default();
+    picks.iter().zip(outcomes).filter(|(_, outcome)| **outcome == Appended::New).map(|(pick, _)| pick)
 }
 
 /// The answer for a decision that is not in the journal. The sessions are not told of it, because they never know more
@@ -285,8 +291,8 @@ pub fn not_journalled(pick: &Pick) -> RecommendResponse {
     RecommendResponse { journalled: Some(false), ..RecommendResponse::from(&pick.decision) }
 }
 
-async fn show(app: &App, pick: &Pick) {
-    app.recommender.shown(pick).await;
+/// Counts a decision that is answered.
+fn count(pick: &Pick) {
     let decision = &pick.decision;
     let version = decision.policy_version.to_string();
     metrics::counter!("slated_decisions_total", "policy" => decision.policy.clone(), "version" => version).increment(1);

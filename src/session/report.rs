@@ -1,5 +1,6 @@
 //! The metrics of the sessions.
 
+#[cfg(feature = "redis")]
 use std::time::Instant;
 
 use super::rebuild::Rebuilt;
@@ -26,6 +27,7 @@ pub fn away(outcome: &'static str) {
 }
 
 /// How long the backend took.
+#[cfg(feature = "redis")]
 pub fn took(operation: &'static str, started: Instant) {
     metrics::histogram!("slated_session_store_seconds", "operation" => operation)
         .record(started.elapsed().as_secs_f64());
