@@ -1,9 +1,10 @@
 //! slated: a policy-serving microservice for recommendations that learns from its own interaction log.
 //!
 //! The binary is [`cli`]; the service behind `slated serve` is [`api`] (HTTP) over [`serving`] (policies and slates),
-//! [`session`], [`catalogue`] and [`journal`]. Training lives in `slated-trainer`, which knows nothing of HTTP; what
+//! [`session`], [`catalogue`], [`journal`] and [`access`]. Training lives in `slated-trainer`, which knows nothing of HTTP; what
 //! both agree on lives in `slated-contract`.
 
+pub mod access;
 pub mod api;
 pub mod catalogue;
 pub mod cli;

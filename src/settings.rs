@@ -9,6 +9,7 @@ use figment::{Figment, Metadata, Profile, Provider, Source};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::access::SecuritySettings;
 use crate::catalogue::CatalogueSettings;
 use crate::journal::JournalSettings;
 use crate::serving::{EngineSettings, Fallback};
@@ -37,16 +38,22 @@ pub struct Settings {
     pub sessions: SessionStoreSettings,
     /// The journal.
     pub journal: JournalSettings,
+    /// Who may do what.
+    pub security: SecuritySettings,
 }
 
 /// Logging.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LogSettings {
     /// `pretty` or `json`.
     pub format: LogFormat,
     /// A filter such as `info` or `slated=debug,info`.
     pub level: String,
+    /// The collector that traces are sent to, OTLP over HTTP, such as `http://collector:4318`; none where absent.
+    pub otlp_endpoint: Option<String>,
+    /// The share of the traces that begin here and are sent, from 0 to 1; a caller's trace is sent where it says so.
+    pub otlp_share: f64,
 }
 
 /// How log lines look.
@@ -66,6 +73,14 @@ pub enum LogFormat {
 pub struct ServerSettings {
     /// The address; port 0 takes any free one.
     pub listen: SocketAddr,
+    /// An address of its own for what changes the service and for the metrics; they are at `listen` where absent.
+    pub admin_listen: Option<SocketAddr>,
+    /// The certificates for TLS, PEM; plain HTTP where absent.
+    pub tls_certificate: Option<PathBuf>,
+    /// Their private key, PEM.
+    pub tls_key: Option<PathBuf>,
+    /// How long a client may take to send the headers of a request, and a kept connection may rest, in seconds.
+    pub header_timeout_seconds: u64,
     /// The largest body, in bytes.
     pub max_body_bytes: usize,
     /// The most candidates in one request; a policy may take fewer.
@@ -104,7 +119,7 @@ pub struct ModelSettings {
 
 impl Default for LogSettings {
     fn default() -> Self {
-        Self { format: LogFormat::default(), level: "info".to_owned() }
+        Self { format: LogFormat::default(), level: "info".to_owned(), otlp_endpoint: None, otlp_share: 1.0 }
     }
 }
 
@@ -112,6 +127,10 @@ impl Default for ServerSettings {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            admin_listen: None,
+            tls_certificate: None,
+            tls_key: None,
+            header_timeout_seconds: 75,
             max_body_bytes: 2 * 1024 * 1024,
             max_candidates: 2000,
             max_slate_size: 100,
@@ -192,7 +211,7 @@ impl Layered {
             // What the build, the tests and the library search read is not a setting.
             .merge(
                 Env::prefixed("SLATED_")
-                    .ignore(&["test_python", "test_redis", "chaos_rounds", "chaos_seed"])
+                    .ignore(&["api_key", "test_python", "test_redis", "chaos_rounds", "chaos_seed"])
                     .split("__")
                     .lowercase(true),
             );
@@ -291,6 +310,26 @@ impl Settings {
                 key: "server.request_timeout_ms",
                 value: "0".to_owned(),
                 allowed: "it must be at least 1",
+            }),
+            None if !(0.0..=1.0).contains(&self.log.otlp_share) => Err(SettingsError::Range {
+                key: "log.otlp_share",
+                value: self.log.otlp_share.to_string(),
+                allowed: "allowed are 0 to 1",
+            }),
+            None if server.header_timeout_seconds == 0 => Err(SettingsError::Range {
+                key: "server.header_timeout_seconds",
+                value: "0".to_owned(),
+                allowed: "it must be at least 1",
+            }),
+            None if server.tls_certificate.is_some() != server.tls_key.is_some() => Err(SettingsError::Range {
+                key: "server.tls_certificate",
+                value: "without the other".to_owned(),
+                allowed: "it goes with `server.tls_key`",
+            }),
+            None if !(0.1..=86_400.0).contains(&self.security.reload_seconds) => Err(SettingsError::Range {
+                key: "security.reload_seconds",
+                value: self.security.reload_seconds.to_string(),
+                allowed: "allowed are 0.1 to 86400",
             }),
             None if !(0.0..=86_400.0).contains(&self.models.watch_seconds) => Err(SettingsError::Range {
                 key: "models.watch_seconds",

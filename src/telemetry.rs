@@ -1,10 +1,19 @@
-//! Logs and metrics.
+//! Logs, metrics and traces.
+
+#[cfg(feature = "otlp")]
+pub mod otlp;
 
 use std::io::IsTerminal;
 
 use anyhow::Context;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use tracing_subscriber::EnvFilter;
+#[cfg(feature = "otlp")]
+use tracing::Subscriber;
+use tracing_subscriber::layer::SubscriberExt;
+#[cfg(feature = "otlp")]
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
 
 use crate::settings::{LogFormat, LogSettings};
 
@@ -26,17 +35,41 @@ pub fn start_logging(settings: &LogSettings) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(format!("ort=warn,{}", settings.level)).with_context(|| {
         format!("`log.level` is `{}`; use a filter such as `info` or `slated=debug,info`", settings.level)
     })?;
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         // Its own errors go to the standard error as well, and panic where that cannot be written: a full disk.
         .log_internal_errors(false)
         .with_ansi(std::io::stderr().is_terminal());
-    match settings.format {
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
-        LogFormat::Pretty => builder.with_target(false).try_init(),
-    }
-    .map_err(|error| anyhow::anyhow!("cannot start logging: {error}"))
+    let lines = match settings.format {
+        LogFormat::Json => lines.json().flatten_event(true).boxed(),
+        LogFormat::Pretty => lines.with_target(false).boxed(),
+    };
+    let traces = traces(settings)?;
+    let started = tracing_subscriber::registry().with(filter).with(lines).with(traces).try_init();
+    started.map_err(|error| anyhow::anyhow!("cannot start logging: {error}"))
+}
+
+#[cfg(feature = "otlp")]
+fn traces<S>(settings: &LogSettings) -> anyhow::Result<Option<impl Layer<S> + use<S>>>
+where
+    S: Subscriber + for<'span> LookupSpan<'span>,
+{
+    settings.otlp_endpoint.as_deref().map(|endpoint| otlp::layer(endpoint, settings.otlp_share)).transpose()
+}
+
+#[cfg(not(feature = "otlp"))]
+fn traces(settings: &LogSettings) -> anyhow::Result<Option<tracing_subscriber::layer::Identity>> {
+    anyhow::ensure!(
+        settings.otlp_endpoint.is_none(),
+        "`log.otlp_endpoint` is set, and this slated was built without the feature `otlp`"
+    );
+    Ok(None)
+}
+
+/// Sends what is still to be sent of the traces.
+pub fn flush() {
+    #[cfg(feature = "otlp")]
+    otlp::flush();
 }
 
 /// Starts collecting metrics.

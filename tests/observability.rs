@@ -4,7 +4,11 @@ mod common;
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 
+use axum::Router;
+use axum::body::Bytes;
+use axum::routing::post;
 use common::{Workplace, request};
 use serde_json::{Value, json};
 
@@ -79,4 +83,48 @@ async fn a_request_keeps_its_id_and_its_trace() {
     let fresh = client.get(format!("{}/healthz", service.url)).send().await.unwrap();
     assert!(!fresh.headers()["x-request-id"].is_empty());
     assert_eq!(fresh.headers()["traceparent"].len(), 55);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn traces_reach_a_collector() {
+    let received: Arc<Mutex<Vec<u8>>> = Arc::default();
+    let collect = {
+        let received = Arc::clone(&received);
+        async move |body: Bytes| received.lock().unwrap().extend_from_slice(&body)
+    };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, Router::new().route("/v1/traces", post(collect))).await });
+    let place = Workplace::new();
+    let settings = format!("[log]\notlp_endpoint = \"{endpoint}\"\notlp_share = 0.0\n");
+    std::fs::write(place.path().join("slated.toml"), settings).unwrap();
+    let service = place.serve(&["--policy", "ucb"]);
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let mut told = Vec::new();
+    // The first caller records its trace, the second does not, the third has none and is not among the share.
+    for parent in [
+        Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
+        Some("00-1bf7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"),
+        None,
+    ] {
+        let asked = client.post(format!("{}/recommend", service.url)).json(&request(&format!("traced-{}", told.len())));
+        let asked = parent.iter().fold(asked, |asked, parent| asked.header("traceparent", *parent));
+        let answer = asked.send().await.unwrap();
+        assert_eq!(answer.status(), 200);
+        told.push(answer.headers()["traceparent"].to_str().unwrap().to_owned());
+    }
+    assert!(told[0].starts_with("00-0af7651916cd43dd8448eb211c80319c-") && told[0].ends_with("-01"), "{told:?}");
+    assert!(told[1].starts_with("00-1bf7651916cd43dd8448eb211c80319c-") && told[1].ends_with("-00"), "{told:?}");
+    assert!(told[2].len() == 55 && told[2].ends_with("-00"), "{told:?}");
+    service.stop();
+    let received = received.lock().unwrap();
+    let bytes = |hex: &str| -> Vec<u8> {
+        (0..hex.len() / 2).map(|index| u8::from_str_radix(&hex[2 * index..][..2], 16).unwrap()).collect()
+    };
+    let has = |part: &[u8]| received.windows(part.len()).any(|window| window == part);
+    for (index, sent) in [(0, true), (1, false), (2, false)] {
+        let parts: Vec<&str> = told[index].split('-').collect();
+        assert_eq!((has(&bytes(parts[1])), has(&bytes(parts[2]))), (sent, sent), "{index}");
+    }
+    assert!(has(b"POST /recommend") && has(b"http.response.status_code") && has(&bytes("b7ad6b7169203331")));
 }

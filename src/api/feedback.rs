@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::body::JsonBody;
 use super::finish::finish;
 use super::{App, Problem};
+use crate::access::DecisionIds;
 use crate::journal::{Appended, JournalError};
 
 /// One event, or an array of them.
@@ -126,7 +127,7 @@ pub async fn feedback(
 ) -> Result<Json<FeedbackResponse>, Problem> {
     let now = Utc::now().trunc_subsecs(6);
     let events = match request {
-        FeedbackRequest::One(event) => vec![check(event, "", now)?],
+        FeedbackRequest::One(event) => vec![check(event, "", now, &app.ids)?],
         FeedbackRequest::Many(events) => {
             let most = app.settings.max_feedback_batch;
             if events.len() > most {
@@ -135,7 +136,7 @@ pub async fn feedback(
                     format!("has {} events, at most {most} are allowed", events.len()),
                 ));
             }
-            let check = |(index, event)| check(event, &format!("[{index}]."), now);
+            let check = |(index, event)| check(event, &format!("[{index}]."), now, &app.ids);
             events.into_iter().enumerate().map(check).collect::<Result<Vec<_>, _>>()?
         }
     };
@@ -166,7 +167,7 @@ async fn record(app: &App, events: Vec<Feedback>) -> Result<(Vec<Feedback>, Vec<
     Ok((events, outcomes))
 }
 
-fn check(event: FeedbackEvent, prefix: &str, now: DateTime<Utc>) -> Result<Feedback, Problem> {
+fn check(event: FeedbackEvent, prefix: &str, now: DateTime<Utc>, ids: &DecisionIds) -> Result<Feedback, Problem> {
     let field = |name: &str| format!("{prefix}{name}");
     for (name, id) in
         [("feedback_id", &event.feedback_id), ("decision_id", &Some(event.decision_id.clone())), ("item", &event.item)]
@@ -175,6 +176,7 @@ fn check(event: FeedbackEvent, prefix: &str, now: DateTime<Utc>) -> Result<Feedb
             check_identifier(id).map_err(|error| Problem::identifier(field(name), &error))?;
         }
     }
+    ids.check(&event.decision_id).map_err(|error| Problem::invalid(field("decision_id"), error.to_string()))?;
     check_event_type(&event.event).map_err(|error| Problem::identifier(field("event"), &error))?;
     if !event.value.is_finite() {
         return Err(Problem::invalid(field("value"), "must be finite"));

@@ -32,7 +32,10 @@ pub async fn measure(request: Request, next: Next) -> Response {
         request.extensions().get::<MatchedPath>().map_or_else(|| "(none)".to_owned(), |path| path.as_str().to_owned());
     let method = request.method().to_string();
     let response = next.run(request).await;
-    let status = response.status().as_u16().to_string();
+    let status = response.status().as_u16();
+    #[cfg(feature = "otlp")]
+    crate::telemetry::otlp::describe(&tracing::Span::current(), &method, &route, status);
+    let status = status.to_string();
     metrics::histogram!("slated_http_request_seconds", "route" => route, "method" => method, "status" => status)
         .record(started.elapsed().as_secs_f64());
     response

@@ -1,5 +1,6 @@
 //! The HTTP interface: one file a resource, the handler next to its route's OpenAPI attributes.
 
+mod access;
 mod admin;
 mod body;
 mod catalogue;
@@ -21,13 +22,14 @@ mod trace;
 pub use feedback::FeedbackResponse;
 pub use problem::{Problem, ProblemField};
 pub use recommend::{CandidateRequest, RecommendRequest, RecommendResponse};
-pub use router::{openapi_yaml, router};
-pub use server::{ServeError, serve};
+pub use router::{Routers, openapi_yaml, routers};
+pub use server::{Connections, Listening, ServeError, serve};
 
 use std::sync::Arc;
 
 use metrics_exporter_prometheus::PrometheusHandle;
 
+use crate::access::{DecisionIds, Keys};
 use crate::catalogue::Catalogue;
 use crate::journal::{Journal, OnFailure};
 use crate::serving::traffic::Traffic;
@@ -52,6 +54,12 @@ pub struct App {
     pub journal: Journal,
     /// What is done with decisions while nothing can be kept.
     pub on_failure: OnFailure,
+    /// The keys in force.
+    pub keys: Arc<Keys>,
+    /// Gives and checks decision ids.
+    pub ids: DecisionIds,
+    /// Origins whose pages may call from a browser.
+    pub cors_origins: Vec<String>,
     /// The limits.
     pub settings: Arc<ServerSettings>,
     /// The metrics.

@@ -1,11 +1,12 @@
 //! `GET /policies` and the loading of versions.
 
-use axum::Json;
 use axum::extract::{Path, State};
+use axum::{Extension, Json};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{App, Problem};
+use crate::access::Caller;
 use crate::serving::PolicyStatus;
 use crate::serving::traffic::{Action, Reason};
 
@@ -53,11 +54,13 @@ pub async fn policies(State(app): State<App>) -> Json<PolicyList> {
 )]
 pub async fn load(
     State(app): State<App>,
+    caller: Option<Extension<Caller>>,
     Path((name, version)): Path<(String, String)>,
 ) -> Result<Json<LoadedVersion>, Problem> {
     let version: u64 =
         version.parse().map_err(|_| Problem::malformed(format!("version `{version}` is not a number")))?;
-    let reason = Reason { by: "admin API".to_owned(), why: "load".to_owned() };
+    let by = caller.map_or_else(|| "admin API".to_owned(), |Extension(Caller(name))| format!("key {name}"));
+    let reason = Reason { by, why: "load".to_owned() };
     app.traffic.change(&name, Action::Promote { version }, reason).await?;
     Ok(Json(LoadedVersion { name, version }))
 }

@@ -32,7 +32,7 @@ pub struct Problem {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<ProblemField>,
     #[serde(skip)]
-    retry_after_seconds: Option<u32>,
+    pub(super) retry_after_seconds: Option<u64>,
 }
 
 /// One field at fault.
@@ -71,6 +71,23 @@ impl Problem {
         );
         problem.errors.push(ProblemField { field, detail });
         problem
+    }
+
+    /// 401: who asks is not known.
+    pub fn unauthenticated() -> Self {
+        metrics::counter!("slated_requests_refused_total", "reason" => "unauthenticated").increment(1);
+        Self::new(
+            StatusCode::UNAUTHORIZED,
+            "unauthenticated",
+            "The request needs a key",
+            "send an API key that is valid, as `Authorization: Bearer <key>` or `X-API-Key: <key>`",
+        )
+    }
+
+    /// 403: who asks may not.
+    pub fn forbidden(detail: impl Into<String>) -> Self {
+        metrics::counter!("slated_requests_refused_total", "reason" => "forbidden").increment(1);
+        Self::new(StatusCode::FORBIDDEN, "forbidden", "The key does not allow this", detail)
     }
 
     /// 404: there is nothing here.
@@ -157,6 +174,9 @@ impl IntoResponse for Problem {
         let mut response = (self.status, axum::Json(&self)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
         if let Some(seconds) = self.retry_after_seconds {
             headers.insert(header::RETRY_AFTER, seconds.into());
         }

@@ -11,7 +11,6 @@ use serde::{Deserialize, Deserializer, Serialize};
 use slated_contract::event::{Candidate, Decision, Mode, check_identifier};
 use slated_contract::feature::Features;
 use utoipa::{IntoParams, ToSchema};
-use uuid::Uuid;
 
 use super::body::JsonBody;
 use super::deadline::{Deadline, missed};
@@ -358,8 +357,11 @@ pub fn check(request: RecommendRequest, app: &App, deadline: Deadline) -> Result
         check_identifier(&id).map_err(|error| Problem::identifier(format!("candidates[{index}].id"), &error))?;
         candidates.push((id, features));
     }
+    let chosen = app.ids.choose(request.event_id).map_err(|error| Problem::invalid("event_id", error.to_string()))?;
+    let decision_id = app.ids.sign(chosen);
+    check_identifier(&decision_id).map_err(|error| Problem::identifier("event_id", &error))?;
     Ok(Ask {
-        decision_id: request.event_id.unwrap_or_else(|| Uuid::now_v7().to_string()),
+        decision_id,
         policy: request.policy,
         policy_version: request.policy_version,
         slot: None,

@@ -2,7 +2,7 @@
 
 use axum::error_handling::HandleErrorLayer;
 use axum::extract::DefaultBodyLimit;
-use axum::http::{Method, Uri, header};
+use axum::http::{HeaderName, HeaderValue, Method, Uri, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{BoxError, Router, middleware};
@@ -10,16 +10,21 @@ use tower::ServiceBuilder;
 use tower::limit::GlobalConcurrencyLimitLayer;
 use tower::load_shed::LoadShedLayer;
 use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::cors::{AllowOrigin, CorsLayer};
 use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
 use tower_http::trace::TraceLayer;
 use utoipa::OpenApi;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::{self, Content, ResponseBuilder};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::access::{self, Needs};
 use super::{
     App, Problem, admin, catalogue, deadline, decisions, feedback, health, metrics, policies, recommend,
     routes as policy_routes, slots, trace,
 };
+use crate::access::Role;
 
 #[derive(OpenApi)]
 #[openapi(
@@ -39,12 +44,22 @@ use super::{
 )]
 struct Description;
 
-/// The routes that applications and operators call, with their description.
-fn routes() -> OpenApiRouter<App> {
+/// The routes that ask for slates, and read what was decided.
+fn recommending() -> OpenApiRouter<App> {
     OpenApiRouter::with_openapi(Description::openapi())
         .routes(routes!(recommend::recommend))
         .routes(routes!(slots::recommend))
-        .routes(routes!(feedback::feedback))
+        .routes(routes!(decisions::decision))
+}
+
+/// The route that tells what came of them.
+fn telling() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(feedback::feedback))
+}
+
+/// The routes that show and change what the service does.
+fn administering() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
         .routes(routes!(policies::policies))
         .routes(routes!(policies::load))
         .routes(routes!(policy_routes::change))
@@ -52,16 +67,17 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(catalogue::change_items))
         .routes(routes!(catalogue::user, catalogue::put_user, catalogue::delete_user))
         .routes(routes!(catalogue::change_users))
-        .routes(routes!(decisions::decision))
         .routes(routes!(admin::seal))
 }
 
-/// The routes that answer even while the others are at their limit.
-fn operations() -> OpenApiRouter<App> {
-    OpenApiRouter::new()
-        .routes(routes!(health::healthz))
-        .routes(routes!(health::readyz))
-        .routes(routes!(metrics::metrics))
+/// The route that answers even while the others are at their limit.
+fn measuring() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(metrics::metrics))
+}
+
+/// The routes that answer whoever asks.
+fn open() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(health::healthz)).routes(routes!(health::readyz))
 }
 
 /// The service's OpenAPI 3.1 description, as YAML.
@@ -69,26 +85,92 @@ fn operations() -> OpenApiRouter<App> {
 /// # Errors
 /// A description that cannot be written, which would be a defect.
 pub fn openapi_yaml() -> Result<String, Problem> {
-    routes().merge(operations()).get_openapi().to_yaml().map_err(Problem::internal)
+    let with_keys = recommending().merge(telling()).merge(administering()).merge(measuring());
+    let mut described = describe_keys(with_keys.into_openapi());
+    described.merge(open().into_openapi());
+    described.to_yaml().map_err(Problem::internal)
+}
+
+/// Says of every operation that it may need a key, and how it answers without.
+fn describe_keys(mut api: openapi::OpenApi) -> openapi::OpenApi {
+    let scheme =
+        |description: &str| HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(description)).build();
+    let components = api.components.get_or_insert_default();
+    components.add_security_scheme(
+        KEY,
+        SecurityScheme::Http(scheme("Needed where `security.keys` is set; each operation takes a role of the key")),
+    );
+    let problem = |description: &str| {
+        let content = Content::new(Some(openapi::Ref::from_schema_name("Problem")));
+        ResponseBuilder::new().description(description).content("application/problem+json", content).build()
+    };
+    for path in api.paths.paths.values_mut() {
+        let operations = [&mut path.get, &mut path.put, &mut path.post, &mut path.delete, &mut path.patch];
+        for operation in operations.into_iter().flatten() {
+            operation.security = Some(vec![SecurityRequirement::default(), SecurityRequirement::new(KEY, [""; 0])]);
+            let responses = &mut operation.responses.responses;
+            for (status, description) in [
+                ("401", "Keys are needed, and none that is valid came with the request"),
+                ("403", "The key does not have the role"),
+                ("429", "Too many requests at once, or more than the key's limit"),
+            ] {
+                responses.insert(status.to_owned(), problem(description).into());
+            }
+            responses.sort_keys();
+        }
+    }
+    api
+}
+
+/// The name of the security scheme.
+const KEY: &str = "api_key";
+
+/// What is served at `server.listen`, and at `server.admin_listen` where that is set.
+#[derive(Debug)]
+pub struct Routers {
+    /// What applications call; with `admin` absent, everything.
+    pub public: Router,
+    /// What operators call.
+    pub admin: Option<Router>,
 }
 
 /// The service.
-pub fn router(app: App) -> Router {
-    let settings = &app.settings;
-    let limited: Router<App> = routes().into();
-    let unlimited: Router<App> = operations().into();
-    limited
-        // At most so many requests at once, each for so long; one more is refused at once rather than queued.
+pub fn routers(app: &App) -> Routers {
+    let with_role = |routes: OpenApiRouter<App>, role: Role| -> Router<App> {
+        let needs = Needs { app: app.clone(), role };
+        Router::from(routes).layer(middleware::from_fn_with_state(needs, access::admit))
+    };
+    let applications = with_role(recommending(), Role::Recommend).merge(with_role(telling(), Role::Feedback));
+    let administration = with_role(administering(), Role::Admin);
+    let metrics = with_role(measuring(), Role::Metrics);
+    if app.settings.admin_listen.is_none() {
+        let public = finish(limit(applications.merge(administration), app).merge(metrics), app).layer(cors(app));
+        return Routers { public, admin: None };
+    }
+    Routers {
+        public: finish(limit(applications, app), app).layer(cors(app)),
+        admin: Some(finish(limit(administration, app).merge(metrics), app)),
+    }
+}
+
+/// At most so many requests at once, each for so long; one more is refused at once rather than queued.
+fn limit(routes: Router<App>, app: &App) -> Router<App> {
+    routes
         .layer(
             ServiceBuilder::new()
                 .layer(HandleErrorLayer::new(refused))
                 .layer(LoadShedLayer::new())
-                .layer(GlobalConcurrencyLimitLayer::new(settings.max_concurrency))
+                .layer(GlobalConcurrencyLimitLayer::new(app.settings.max_concurrency))
                 .layer(middleware::from_fn_with_state(app.clone(), deadline::keep)),
         )
-        .layer(DefaultBodyLimit::max(settings.max_body_bytes))
-        .merge(unlimited)
-        .route("/openapi.yaml", get(openapi))
+        .layer(DefaultBodyLimit::max(app.settings.max_body_bytes))
+}
+
+/// What everything answers with: health, the description, problems for what is not there, metrics, ids and traces.
+fn finish(routes: Router<App>, app: &App) -> Router {
+    routes
+        .merge(Router::from(open()))
+        .route("/openapi.yaml", get(describe))
         .fallback(async |uri: Uri| {
             Problem::not_found(format!("there is nothing at `{}`; /openapi.yaml lists what there is", uri.path()))
         })
@@ -104,7 +186,19 @@ pub fn router(app: App) -> Router {
                 .layer(PropagateRequestIdLayer::new(trace::REQUEST_ID))
                 .layer(CatchPanicLayer::custom(|_| Problem::internal("a handler panicked").into_response())),
         )
-        .with_state(app)
+        .with_state(app.clone())
+}
+
+/// Lets the pages of the settings' origins call; without any, browsers keep all others' pages from it.
+fn cors(app: &App) -> CorsLayer {
+    let origins = app.cors_origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok());
+    let headers =
+        ["authorization", access::KEY_HEADER, "content-type", "traceparent", "x-request-id", "x-request-timeout-ms"];
+    CorsLayer::new()
+        .allow_origin(AllowOrigin::list(origins))
+        .allow_methods([Method::GET, Method::POST, Method::PUT, Method::DELETE])
+        .allow_headers(headers.map(HeaderName::from_static))
+        .expose_headers([HeaderName::from_static("x-request-id"), header::RETRY_AFTER])
 }
 
 async fn refused(error: BoxError) -> Problem {
@@ -115,6 +209,6 @@ async fn refused(error: BoxError) -> Problem {
     }
 }
 
-async fn openapi() -> Result<impl IntoResponse, Problem> {
+async fn describe() -> Result<impl IntoResponse, Problem> {
     Ok(([(header::CONTENT_TYPE, "application/yaml")], openapi_yaml()?))
 }

@@ -1,13 +1,14 @@
 //! `POST /policies/{name}/route`.
 
-use axum::Json;
 use axum::extract::{Path, State};
+use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
 use slated_contract::event::check_identifier;
 use utoipa::ToSchema;
 
 use super::body::JsonBody;
 use super::{App, Problem};
+use crate::access::Caller;
 use crate::serving::traffic::{Action, Reason, Route};
 
 /// A change of a policy's route.
@@ -54,13 +55,19 @@ pub struct RouteResponse {
 )]
 pub async fn change(
     State(app): State<App>,
+    caller: Option<Extension<Caller>>,
     Path(name): Path<String>,
     JsonBody(request): JsonBody<RouteRequest>,
 ) -> Result<Json<RouteResponse>, Problem> {
     for (field, text) in [("by", &request.by), ("why", &request.why)] {
         check_identifier(text).map_err(|error| Problem::identifier(field, &error))?;
     }
-    let reason = Reason { by: request.by, why: request.why };
+    // Whoever the request says it is, the key is whose it is.
+    let by = match caller {
+        Some(Extension(Caller(key))) => format!("{} (key {key})", request.by),
+        None => request.by,
+    };
+    let reason = Reason { by, why: request.why };
     let route = app.traffic.change(&name, request.change, reason).await?;
     Ok(Json(RouteResponse { policy: name, route }))
 }

@@ -6,7 +6,6 @@ use serde::{Deserialize, Serialize};
 use slated_contract::event::check_identifier;
 use slated_contract::feature::Features;
 use utoipa::ToSchema;
-use uuid::Uuid;
 
 use super::body::JsonBody;
 use super::deadline::Deadline;
@@ -141,7 +140,7 @@ pub async fn recommend(
     if slots.is_empty() || slots.len() > MAX_SLOTS {
         return Err(Problem::invalid("slots", format!("has {} entries, allowed are 1 to {MAX_SLOTS}", slots.len())));
     }
-    let page_id = event_id.unwrap_or_else(|| Uuid::now_v7().to_string());
+    let page_id = app.ids.choose(event_id).map_err(|error| Problem::invalid("event_id", error.to_string()))?;
     let mut picks = Vec::with_capacity(slots.len());
     let mut names = Vec::with_capacity(slots.len());
     let mut shown: Vec<String> = Vec::new();
@@ -154,7 +153,7 @@ pub async fn recommend(
         let decision = RecommendRequest {
             policy: slot.policy,
             policy_version: slot.policy_version,
-            event_id: Some(format!("{page_id}/{}", slot.slot)),
+            event_id: None,
             user_id: user_id.clone(),
             session_id: session_id.clone(),
             user: user.clone(),
@@ -170,6 +169,8 @@ pub async fn recommend(
         };
         let in_slot = |problem: Problem| problem.within(&format!("slots[{index}]"));
         let mut ask = check(decision, &app, deadline).map_err(in_slot)?;
+        ask.decision_id = app.ids.sign(format!("{page_id}/{}", slot.slot));
+        check_identifier(&ask.decision_id).map_err(|error| Problem::identifier(field("slot"), &error))?;
         ask.slot = Some((page_id.clone(), slot.slot.clone()));
         let pick = decide(&app, ask).await.map_err(in_slot)?;
         if distinct {

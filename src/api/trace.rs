@@ -5,7 +5,11 @@ use axum::http::{HeaderName, HeaderValue};
 use axum::middleware::Next;
 use axum::response::Response;
 use rand::RngExt;
+use tracing::field::Empty;
 use tracing::{Instrument, Span};
+
+#[cfg(feature = "otlp")]
+use crate::telemetry::otlp::Recorded;
 
 /// The id of a request, the caller's or a new one.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -62,18 +66,34 @@ pub async fn follow(request: Request, next: Next) -> Response {
 /// The span of a request, and what its answer says of the trace.
 fn begin(request: &Request) -> (Span, String) {
     let text = |name: &HeaderName| request.headers().get(name).and_then(|value| value.to_str().ok());
-    let context = text(&TRACEPARENT).and_then(TraceContext::read).unwrap_or_else(TraceContext::new);
-    let span_id = format!("{:016x}", rand::rng().random::<u64>());
+    let caller = text(&TRACEPARENT).and_then(TraceContext::read);
     let span = tracing::info_span!(
         "request",
         method = %request.method(),
         path = request.uri().path(),
         request_id = text(&REQUEST_ID).unwrap_or_default(),
-        trace_id = context.trace_id,
-        span_id,
-        parent_id = context.parent_id,
+        trace_id = Empty,
+        span_id = Empty,
+        parent_id = caller.as_ref().map(|caller| &*caller.parent_id),
     );
-    (span, format!("00-{}-{span_id}-{}", context.trace_id, context.flags))
+    let (trace_id, span_id, flags) = place(&span, caller);
+    span.record("trace_id", &*trace_id).record("span_id", &*span_id);
+    (span, format!("00-{trace_id}-{span_id}-{flags}"))
+}
+
+/// Trace, span and flags of a new span: as it is recorded for a collector, or of our own making.
+fn place(span: &Span, caller: Option<TraceContext>) -> (String, String, String) {
+    #[cfg(feature = "otlp")]
+    {
+        let parent = caller.as_ref().map(|caller| (&*caller.trace_id, &*caller.parent_id, &*caller.flags));
+        if let Some(Recorded { trace_id, span_id, flags }) = crate::telemetry::otlp::adopt(span, parent) {
+            return (trace_id, span_id, flags);
+        }
+    }
+    #[cfg(not(feature = "otlp"))]
+    let _ = span;
+    let TraceContext { trace_id, flags, .. } = caller.unwrap_or_else(TraceContext::new);
+    (trace_id, format!("{:016x}", rand::rng().random::<u64>()), flags)
 }
 
 #[cfg(test)]

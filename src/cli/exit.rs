@@ -11,6 +11,7 @@ use slated_trainer::rollout::RolloutError;
 use slated_trainer::train::TrainError;
 use slated_trainer::tune::{LogError, TuneError};
 
+use crate::access::AccessError;
 use crate::api::ServeError;
 use crate::catalogue::CatalogueError;
 use crate::evaluation::EvidenceError;
@@ -66,6 +67,7 @@ fn code_of(error: &anyhow::Error) -> u8 {
             || cause.is::<BundleError>()
             || cause.is::<LoadError>()
             || cause.is::<RegistryError>()
+            || cause.is::<AccessError>()
             || cause.is::<CatalogueError>()
             || cause.is::<TrafficError>()
             || cause.is::<ImportError>()

@@ -6,6 +6,7 @@ use anyhow::Context;
 use clap::Args;
 
 use super::Global;
+use super::client::{client, urls};
 use super::exit::Unavailable;
 
 /// Ask a running service whether it can answer requests; for containers without curl.
@@ -24,12 +25,12 @@ pub struct HealthcheckArgs {
 pub fn run(global: &Global, args: &HealthcheckArgs) -> anyhow::Result<()> {
     let url = match &args.url {
         Some(url) => url.clone(),
-        None => format!("http://{}", global.settings([])?.settings.server.listen),
+        None => urls(&global.settings([])?.settings.server).0,
     };
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the async runtime")?;
     runtime.block_on(async {
-        let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(5)).build()?;
+        let client = client(Duration::from_secs(5))?;
         let answer = client.get(format!("{}/readyz", url.trim_end_matches('/'))).send().await;
         let answer = answer.map_err(|error| Unavailable(format!("{url} does not answer: {error}")))?;
         let ready = answer.status().is_success();

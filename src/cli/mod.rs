@@ -1,5 +1,6 @@
 //! The command line: one file a subcommand.
 
+mod client;
 mod completions;
 mod config;
 mod demo;
@@ -7,6 +8,7 @@ mod evaluate;
 mod exit;
 mod healthcheck;
 mod journal;
+mod key;
 mod openapi;
 mod policy;
 mod progress;
@@ -60,6 +62,8 @@ enum Command {
     Demo(demo::DemoArgs),
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
+    #[command(subcommand)]
+    Key(key::KeyCommand),
     Config(config::ConfigArgs),
     Openapi(openapi::OpenapiArgs),
     Healthcheck(healthcheck::HealthcheckArgs),
@@ -96,11 +100,13 @@ pub fn main() -> ExitCode {
         Command::Journal(command) => journal::run(&global, &command),
         Command::Demo(args) => demo::run(&global, &args),
         Command::Policy(command) => policy::run(&global, &command),
+        Command::Key(command) => key::run(&global, command),
         Command::Config(args) => config::run(&global, &args),
         Command::Openapi(args) => openapi::run(&args),
         Command::Healthcheck(args) => healthcheck::run(&global, &args),
         Command::Completions(args) => completions::run::<Cli>(&args),
     };
+    telemetry::flush();
     exit::code(result)
 }
 

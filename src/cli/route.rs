@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum};
 use serde_json::Value;
 
 use super::Global;
+use super::client::{client, urls};
 use super::exit::Unavailable;
 use crate::serving::traffic::{Action, Guardrails};
 
@@ -171,14 +172,13 @@ pub fn apprentice(global: &Global, args: &ApprenticeArgs) -> anyhow::Result<()> 
 
 fn send(global: &Global, policy: &str, action: &Action, asking: &Asking) -> anyhow::Result<()> {
     let settings = global.start([])?.settings;
-    let url = asking.url.clone().unwrap_or_else(|| format!("http://{}", settings.server.listen));
+    let url = asking.url.clone().unwrap_or_else(|| urls(&settings.server).1);
     let mut body = serde_json::to_value(action)?;
     body["by"] = asking.by.clone().into();
     body["why"] = asking.why.clone().into();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (status, text) = runtime.block_on(async {
-        // The proxy of the environment is for the outside; a service is asked directly.
-        let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(120)).build()?;
+        let client = client(Duration::from_secs(120))?;
         let answer =
             client.post(format!("{url}/policies/{policy}/route")).json(&body).send().await.map_err(|error| {
                 Unavailable(format!(

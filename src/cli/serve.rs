@@ -1,6 +1,7 @@
 //! `slated serve`.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,7 +12,8 @@ use clap::Args;
 use rand::RngExt;
 
 use super::Global;
-use crate::api::{self, App};
+use crate::access::{DecisionIds, Keys};
+use crate::api::{self, App, Connections, Listening, Routers};
 use crate::catalogue::Catalogue;
 use crate::journal::Journal;
 use crate::serving::traffic::{self, Traffic};
@@ -87,6 +89,10 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let metrics = telemetry::start_metrics()?;
     let seed = settings.seed.unwrap_or_else(|| rand::rng().random());
     tracing::info!(seed, "every random choice of this run derives from this seed");
+    let security = &settings.security;
+    let keys = Arc::new(Keys::open(security.keys.clone())?);
+    let ids = DecisionIds::open(security.decision_secret.as_deref(), security.caller_ids)?;
+    let reload = Duration::from_secs_f64(security.reload_seconds);
     let catalogue = Arc::new(Catalogue::open(&settings.catalogue)?);
     let routes = settings.models.routes.clone().unwrap_or_else(|| settings.journal.folder.join("routes.json"));
     let registry = load_policies(&settings, &traffic::saved(&routes)?)?;
@@ -113,20 +119,49 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         sessions,
         journal: journal.clone(),
         on_failure: settings.journal.on_failure,
+        keys: Arc::clone(&keys),
+        ids,
+        cors_origins: security.cors_origins.clone(),
         settings: Arc::new(settings.server.clone()),
         metrics,
     };
-    let drain = Duration::from_secs(settings.server.drain_seconds);
-    let served = api::serve(api::router(app), settings.server.listen, drain, stop_signal()?, |address| {
-        // On the standard output, so that a program that starts the service with port 0 can read the address.
-        println!("listening on http://{address}");
-        tracing::info!(%address, "ready");
+    tokio::spawn(watch_keys(keys, reload));
+    let server = &settings.server;
+    let connections = Connections {
+        tls: server.tls_certificate.clone().zip(server.tls_key.clone()),
+        reload,
+        header_timeout: Duration::from_secs(server.header_timeout_seconds),
+        drain: Duration::from_secs(server.drain_seconds),
+    };
+    let scheme = if connections.tls.is_some() { "https" } else { "http" };
+    let Routers { public, admin } = api::routers(&app);
+    let mut listening = vec![Listening { address: server.listen, router: public }];
+    listening.extend(admin.zip(server.admin_listen).map(|(router, address)| Listening { address, router }));
+    let served = api::serve(listening, &connections, stop_signal()?, |addresses| {
+        // On the standard output, so that a program that starts the service with port 0 can read the addresses.
+        for (what, address) in ["listening", "administration"].into_iter().zip(addresses) {
+            // Who started it may have read what it needs, and closed its end.
+            let _ = writeln!(std::io::stdout(), "{what} on {scheme}://{address}");
+            tracing::info!(%address, what, "ready");
+        }
     })
     .await;
     journal.close().await.context("the journal did not close cleanly; what was acknowledged is kept")?;
     served?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Takes up keys that were added, changed or removed.
+async fn watch_keys(keys: Arc<Keys>, every: Duration) {
+    loop {
+        tokio::time::sleep(every).await;
+        match keys.reload() {
+            Ok(true) => tracing::info!("the file of keys has changed and is in force"),
+            Ok(false) => {}
+            Err(error) => tracing::error!(%error, "the keys stay what they were"),
+        }
+    }
 }
 
 fn load_policies(settings: &Settings, saved: &BTreeMap<String, RouteState>) -> anyhow::Result<Arc<Registry>> {
