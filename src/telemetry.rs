@@ -132,6 +132,11 @@ fn describe() {
     describe_counter!("slated_journal_upload_failures_total", "Failed attempts to send closed segments");
     describe_counter!("slated_journal_events_total", "Events written to the journal, by kind");
     describe_histogram!("slated_journal_commit_seconds", Unit::Seconds, "Time of one commit of the journal");
+    describe_gauge!(
+        "slated_journal_lag_seconds",
+        Unit::Seconds,
+        "Age of the oldest event that is not in a closed segment"
+    );
     describe_gauge!("slated_journal_queue_depth", "Events that wait to be written");
     describe_gauge!("slated_journal_tail_events", "Events not yet in a closed segment, by kind");
 }

@@ -214,9 +214,17 @@ impl Journal {
     pub fn report_metrics(&self) {
         let stats = self.stats();
         metrics::gauge!("slated_journal_queue_depth").set(self.writer.queued() as f64);
-        metrics::gauge!("slated_journal_tail_events", "kind" => Decision::KIND).set(stats.decisions as f64);
-        metrics::gauge!("slated_journal_tail_events", "kind" => Feedback::KIND).set(stats.feedback as f64);
-        metrics::gauge!("slated_journal_tail_events", "kind" => RouteChange::KIND).set(stats.changes as f64);
+        self.report_tail::<Decision>(stats.decisions);
+        self.report_tail::<Feedback>(stats.feedback);
+        self.report_tail::<RouteChange>(stats.changes);
+    }
+
+    fn report_tail<E: Event>(&self, events: u64) {
+        metrics::gauge!("slated_journal_tail_events", "kind" => E::KIND).set(events as f64);
+        // A tail that cannot be read is told by `/readyz`.
+        let oldest = self.tail.read(Store::oldest::<E>).ok().flatten();
+        let lag = oldest.map_or(0.0, |time| (Utc::now() - time).as_seconds_f64().max(0.0));
+        metrics::gauge!("slated_journal_lag_seconds", "kind" => E::KIND).set(lag);
     }
 
     /// Writes what is queued, closes the last segments where the settings say so, sends what is to be sent as far as the

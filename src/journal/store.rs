@@ -291,6 +291,13 @@ impl Store {
             .map_err(|error| JournalError::Tail { folder: self.folder.clone(), reason: reason(error) })
     }
 
+    /// The time of the event that has been in the tail for longest.
+    pub fn oldest<E: Event>(&self) -> Result<Option<DateTime<Utc>>, JournalError> {
+        let Some(guard) = self.kind(E::KIND).events.first_key_value() else { return Ok(None) };
+        let value = guard.value().map_err(|error| self.failed(&error))?;
+        Ok(Some(self.decode::<E>(&value)?.time()))
+    }
+
     /// The number of the event with this id.
     pub fn sequence_of<E: Event>(&self, id: &str) -> Result<Option<u64>, JournalError> {
         let value = self.kind(E::KIND).ids.get(id).map_err(|error| self.failed(&error))?;
