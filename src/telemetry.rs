@@ -23,6 +23,8 @@ const SECONDS: [f64; 14] = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01,
 const PROPENSITY: [f64; 9] = [1e-6, 1e-5, 1e-4, 1e-3, 0.01, 0.05, 0.1, 0.5, 1.0];
 /// Buckets of the time from a decision to its feedback, in seconds: a second to a day.
 const DELAY: [f64; 9] = [1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0, 86_400.0];
+/// Buckets of the surprisal of a slate, in nats.
+const NATS: [f64; 10] = [0.1, 0.5, 1.0, 2.0, 3.0, 5.0, 8.0, 13.0, 21.0, 34.0];
 /// Batch size buckets.
 const ROWS: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
 
@@ -81,6 +83,7 @@ pub fn start_metrics() -> anyhow::Result<PrometheusHandle> {
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)?
         .set_buckets_for_metric(Matcher::Full("slated_feedback_delay_seconds".to_owned()), &DELAY)?
         .set_buckets_for_metric(Matcher::Suffix("_propensity".to_owned()), &PROPENSITY)?
+        .set_buckets_for_metric(Matcher::Suffix("_nats".to_owned()), &NATS)?
         .set_buckets_for_metric(Matcher::Suffix("_rows".to_owned()), &ROWS)?
         .install_recorder()
         .context("cannot start collecting metrics")?;
@@ -94,6 +97,16 @@ fn describe() {
     describe_histogram!("slated_model_run_seconds", Unit::Seconds, "Time of one run of a model");
     describe_histogram!("slated_model_batch_rows", "Rows in one run of a model");
     describe_histogram!("slated_slate_propensity", "Joint propensity of the slates shown");
+    describe_histogram!(
+        "slated_decision_seconds",
+        Unit::Seconds,
+        "Time from a request's arrival to its decision being kept"
+    );
+    describe_histogram!(
+        "slated_slate_surprisal_nats",
+        "-ln of the propensity of slates; their mean is the policy's entropy"
+    );
+    describe_counter!("slated_explored_decisions_total", "Decisions whose slate is not that of the greatest scores");
     describe_counter!("slated_decisions_total", "Decisions answered, by policy and version");
     describe_counter!("slated_deadlines_missed_total", "Requests whose time limit passed, by what the caller got");
     describe_counter!("slated_requests_refused_total", "Requests answered 429, by what was full");

@@ -55,6 +55,8 @@ async fn every_metric_that_is_asked_for_exists() {
         "slated_decisions_not_journalled_total",
         "slated_journal_lost_events_total",
         "slated_journal_unsent_segments",
+        "slated_explored_decisions_total",
+        "slated_sessions_ended_total",
     ];
     let absent: Vec<&String> =
         asked.iter().filter(|name| !metrics.contains(*name) && !rare.contains(&name.as_str())).collect();
@@ -62,6 +64,42 @@ async fn every_metric_that_is_asked_for_exists() {
     // And all that there is, is described.
     let undescribed: Vec<&String> = metrics.iter().filter(|name| !described.contains(*name)).collect();
     assert!(undescribed.is_empty(), "{undescribed:?}");
+}
+
+#[tokio::test]
+async fn entropy_and_exploration_are_those_of_the_policy() {
+    let place = Workplace::new();
+    let epsilon = 0.5;
+    place.edit_manifest("ucb", |manifest| {
+        manifest["exploration"] = json!({"method": "epsilon_greedy", "epsilon": epsilon});
+    });
+    let service = place.serve(&["--policy", "ucb"]);
+    let mut surprisal = 0.0;
+    let mut explored = 0;
+    for index in 0..200 {
+        let answer = service.ok("/recommend", &request(&format!("seen-{index}"))).await;
+        surprisal -= answer["propensity"].as_f64().unwrap().ln();
+        let (_, decision) = service.get(&format!("/decisions/seen-{index}")).await;
+        let mut best: Vec<(f64, &str)> = decision["candidates"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|candidate| (candidate["score"].as_f64().unwrap(), candidate["item"].as_str().unwrap()))
+            .collect();
+        best.sort_by(|a, b| b.0.total_cmp(&a.0));
+        let shown = answer["slate"].as_array().unwrap().iter().map(|shown| shown["item"].as_str().unwrap());
+        explored += u32::from(!shown.eq(best.iter().map(|(_, item)| *item).take(2)));
+    }
+    let metrics = service.text("/metrics").await;
+    let value = |name: &str| -> f64 {
+        let line = metrics.lines().find(|line| line.starts_with(&format!("{name}{{policy=\"ucb\",version=\"1\"}}")));
+        line.unwrap_or_else(|| panic!("no {name} in {metrics}")).rsplit(' ').next().unwrap().parse().unwrap()
+    };
+    assert_eq!(value("slated_explored_decisions_total"), f64::from(explored));
+    assert!((60..=140).contains(&explored), "{explored} of 200 at {epsilon}");
+    assert!((value("slated_slate_surprisal_nats_sum") - surprisal).abs() < 1e-6);
+    assert_eq!((value("slated_slate_surprisal_nats_count"), value("slated_decision_seconds_count")), (200.0, 200.0));
+    service.stop();
 }
 
 #[tokio::test]

@@ -13,9 +13,11 @@ use super::{App, Problem};
 /// The header by which a request limits its own time.
 pub const HEADER: &str = "X-Request-Timeout-Ms";
 
-/// The moments by which a request's parts must be done.
+/// When a request came, and by when its parts must be done.
 #[derive(Debug, Clone, Copy)]
 pub struct Deadline {
+    /// When the request arrived.
+    pub arrived: Instant,
     /// By when the model must have answered; what is left after it is for the journal.
     pub model: Instant,
 }
@@ -25,7 +27,7 @@ pub async fn keep(State(app): State<App>, mut request: Request, next: Next) -> R
     let limit = limit(request.headers(), app.settings.request_timeout_ms)?;
     let now = Instant::now();
     // A fallback must be in the journal as well before the time is up.
-    request.extensions_mut().insert(Deadline { model: now + limit.mul_f64(0.9) });
+    request.extensions_mut().insert(Deadline { arrived: now, model: now + limit.mul_f64(0.9) });
     match timeout_at(now + limit, next.run(request)).await {
         Ok(response) => Ok(response),
         Err(_) => {

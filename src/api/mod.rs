@@ -9,6 +9,7 @@ mod decisions;
 mod feedback;
 mod finish;
 mod health;
+mod measure;
 mod metrics;
 mod policies;
 mod problem;

@@ -10,11 +10,13 @@ use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use slated_contract::event::{Candidate, Decision, Mode, check_identifier};
 use slated_contract::feature::Features;
+use tokio::time::Instant;
 use utoipa::{IntoParams, ToSchema};
 
 use super::body::JsonBody;
 use super::deadline::{Deadline, missed};
 use super::finish::finish;
+use super::measure::count;
 use super::{App, Problem};
 use crate::catalogue::Filter;
 use crate::journal::{Appended, JournalError, OnFailure};
@@ -235,7 +237,7 @@ pub async fn recommend(
     let Query(answer) = answer.map_err(|rejection| Problem::malformed(rejection.body_text()))?;
     let ask = check(request, &app, deadline)?;
     let pick = decide(&app, ask).await?;
-    let (mut picks, outcomes) = record(&app, vec![pick]).await?;
+    let (mut picks, outcomes) = record(&app, vec![pick], deadline.arrived).await?;
     let Some(pick) = picks.pop() else { return Err(Problem::internal("a decision was journalled and is gone")) };
     let mut response = match outcomes.as_deref() {
         Some([Appended::Duplicate, ..]) => return repeated(&app, pick.decision).await,
@@ -259,7 +261,11 @@ pub async fn decide(app: &App, ask: Ask) -> Result<Pick, Problem> {
 
 /// Journals decisions, and tells the sessions of those that are new, even where the caller is gone by then. No outcomes
 /// where they cannot be journalled now and are to be answered all the same.
-pub async fn record(app: &App, picks: Vec<Pick>) -> Result<(Vec<Pick>, Option<Vec<Appended>>), Problem> {
+pub async fn record(
+    app: &App,
+    picks: Vec<Pick>,
+    arrived: Instant,
+) -> Result<(Vec<Pick>, Option<Vec<Appended>>), Problem> {
     let told = app.clone();
     let recorded = finish(async move {
         let outcomes = match told.journal.append_decisions(picks.iter().map(|pick| &pick.decision)).await {
@@ -274,7 +280,7 @@ pub async fn record(app: &App, picks: Vec<Pick>) -> Result<(Vec<Pick>, Option<Ve
         Ok((picks, outcomes))
     });
     let (picks, outcomes) = recorded.await?;
-    new(&picks, outcomes.as_deref()).for_each(count);
+    new(&picks, outcomes.as_deref()).for_each(|pick| count(pick, arrived));
     Ok((picks, outcomes))
 }
 
@@ -288,18 +294,6 @@ fn new<'a>(picks: &'a [Pick], outcomes: Option<&'a [Appended]>) -> impl Iterator
 pub fn not_journalled(pick: &Pick) -> RecommendResponse {
     metrics::counter!("slated_decisions_not_journalled_total", "policy" => pick.decision.policy.clone()).increment(1);
     RecommendResponse { journalled: Some(false), ..RecommendResponse::from(&pick.decision) }
-}
-
-/// Counts a decision that is answered.
-fn count(pick: &Pick) {
-    let decision = &pick.decision;
-    let version = decision.policy_version.to_string();
-    metrics::counter!("slated_decisions_total", "policy" => decision.policy.clone(), "version" => version).increment(1);
-    if decision.mode == Mode::Fallback {
-        missed("fallback");
-    } else {
-        metrics::histogram!("slated_slate_propensity", "policy" => decision.policy.clone()).record(decision.propensity);
-    }
 }
 
 /// Answers a repeated event id with what was recorded for it, if it was the same request.
