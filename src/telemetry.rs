@@ -8,7 +8,9 @@ use std::io::IsTerminal;
 use anyhow::Context;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 #[cfg(feature = "otlp")]
-use tracing::Subscriber;
+use tracing::{Subscriber, level_filters::LevelFilter};
+#[cfg(feature = "otlp")]
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 #[cfg(feature = "otlp")]
 use tracing_subscriber::registry::LookupSpan;
@@ -47,7 +49,7 @@ pub fn start_logging(settings: &LogSettings) -> anyhow::Result<()> {
         LogFormat::Pretty => lines.with_target(false).boxed(),
     };
     let traces = traces(settings)?;
-    let started = tracing_subscriber::registry().with(filter).with(lines).with(traces).try_init();
+    let started = tracing_subscriber::registry().with(lines.with_filter(filter)).with(traces).try_init();
     started.map_err(|error| anyhow::anyhow!("cannot start logging: {error}"))
 }
 
@@ -56,7 +58,10 @@ fn traces<S>(settings: &LogSettings) -> anyhow::Result<Option<impl Layer<S> + us
 where
     S: Subscriber + for<'span> LookupSpan<'span>,
 {
-    settings.otlp_endpoint.as_deref().map(|endpoint| otlp::layer(endpoint, settings.otlp_share)).transpose()
+    // Whatever of it is logged as well.
+    let ours = || Targets::new().with_target("slated", LevelFilter::INFO);
+    let layer = |endpoint| anyhow::Ok(otlp::layer(endpoint, settings.otlp_share)?.with_filter(ours()));
+    settings.otlp_endpoint.as_deref().map(layer).transpose()
 }
 
 #[cfg(not(feature = "otlp"))]

@@ -84,7 +84,7 @@ async fn entropy_and_exploration_are_those_of_the_policy() {
             .as_array()
             .unwrap()
             .iter()
-            .map(|candidate| (candidate["score"].as_f64().unwrap(), candidate["item"].as_str().unwrap()))
+            .map(|candidate| (candidate["score"].as_f64().unwrap(), candidate["id"].as_str().unwrap()))
             .collect();
         best.sort_by(|a, b| b.0.total_cmp(&a.0));
         let shown = answer["slate"].as_array().unwrap().iter().map(|shown| shown["item"].as_str().unwrap());
