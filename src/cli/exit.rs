@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use slated_contract::policy::BundleError;
+use slated_trainer::dataset::QueryError;
 use slated_trainer::env::EnvironmentError;
 use slated_trainer::offline::OfflineError;
 use slated_trainer::online::OnlineError;
@@ -15,7 +16,9 @@ use crate::access::AccessError;
 use crate::api::ServeError;
 use crate::catalogue::CatalogueError;
 use crate::evaluation::EvidenceError;
+use crate::journal::exchange::ExchangeError;
 use crate::journal::import::ImportError;
+use crate::journal::stats::StatsError;
 use crate::journal::verify::VerifyError;
 use crate::serving::library::LibraryError;
 use crate::serving::traffic::TrafficError;
@@ -71,10 +74,13 @@ fn code_of(error: &anyhow::Error) -> u8 {
             || cause.is::<CatalogueError>()
             || cause.is::<TrafficError>()
             || cause.is::<ImportError>()
+            || cause.is::<ExchangeError>()
             || cause.is::<TrainError>()
             || cause.is::<VerifyError>()
             || cause.is::<EvidenceError>()
             || cause.is::<OpeError>()
+            || cause.downcast_ref::<QueryError>().is_some_and(QueryError::is_input)
+            || cause.downcast_ref::<StatsError>().is_some_and(StatsError::is_input)
             || cause.downcast_ref::<OnlineError>().is_some_and(OnlineError::is_input)
             || cause.downcast_ref::<OfflineError>().is_some_and(OfflineError::is_input)
             || cause.is::<EnvironmentError>()

@@ -1,13 +1,20 @@
 //! `slated journal`.
 
+mod export;
+mod query;
+mod stats;
+
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::{Args, Subcommand, ValueEnum};
+use serde::Serialize;
 
 use super::Global;
 use super::exit::{BadInput, Refused};
 use super::progress::bar;
+use crate::journal::exchange::{self, import_files};
 use crate::journal::check;
 use crate::journal::import::{ImportReport, find_logs, import_log};
 use crate::journal::verify::{Verification, VerifySettings, verify};
@@ -16,8 +23,14 @@ use crate::settings::Flag;
 /// Work with the interaction journal.
 #[derive(Debug, Subcommand)]
 pub enum JournalCommand {
-    /// Turn another log into journal events.
+    /// Turn another log, or an export, into journal events.
     Import(ImportArgs),
+    /// Write events to JSON lines, CSV or Parquet, the same events as will be imported.
+    Export(export::ExportArgs),
+    /// Ask the journal in SQL.
+    Query(query::QueryArgs),
+    /// Count what the journal holds: by kind, date, writer and policy version.
+    Stats(stats::StatsArgs),
     /// Compare every segment with the checksum of what was written, and tell what is damaged or lost.
     Check(CheckArgs),
     /// Make every decision again from its bundle and seed, and compare.
@@ -29,11 +42,13 @@ pub enum JournalCommand {
 #[command(after_help = "\
 Examples:
   slated journal import open-bandit .slated/open-bandit
+  slated journal import jsonl backup --journal restored
   slated journal import open-bandit .slated/open-bandit/random/men --journal journal --json")]
 pub struct ImportArgs {
     /// The log's format.
     format: Format,
-    /// Where the log is.
+    /// Where the log is: a folder, or a file of events.
+    #[arg(value_name = "DIR|FILE")]
     dir: PathBuf,
     /// Folder of the journal.
     #[arg(long, value_name = "DIR")]
@@ -91,6 +106,12 @@ pub struct VerifyArgs {
 enum Format {
     /// The Open Bandit Dataset: `<random or bts>/<all, men or women>/<campaign>.csv`.
     OpenBandit,
+    /// Events as JSON lines, as `slated journal export` writes them.
+    Jsonl,
+    /// Events as CSV.
+    Csv,
+    /// Events as Parquet, with the columns of the journal's segments.
+    Parquet,
 }
 
 /// Runs the subcommand.
@@ -98,15 +119,18 @@ pub fn run(global: &Global, command: &JournalCommand) -> anyhow::Result<()> {
     match command {
         JournalCommand::Import(args) => {
             let settings = global.start([Flag::given("journal.folder", args.journal.as_ref())])?.settings;
-            let Format::OpenBandit = args.format;
-            let report = import_open_bandit(&args.dir, &settings.journal.folder)?;
-            if args.json {
-                println!("{}", serde_json::to_string_pretty(&report).context("the report cannot be written")?);
-            } else {
-                println!("{report}");
-            }
-            Ok(())
+            let events = |format| import_events(&args.dir, format, &settings.journal.folder);
+            let report = match args.format {
+                Format::OpenBandit => import_open_bandit(&args.dir, &settings.journal.folder),
+                Format::Jsonl => events(exchange::Format::Jsonl),
+                Format::Csv => events(exchange::Format::Csv),
+                Format::Parquet => events(exchange::Format::Parquet),
+            };
+            print(&report?, args.json)
         }
+        JournalCommand::Export(args) => export::run(global, args),
+        JournalCommand::Query(args) => query::run(global, args),
+        JournalCommand::Stats(args) => stats::run(global, args),
         JournalCommand::Check(args) => {
             let settings = global.start([Flag::given("journal.folder", args.journal.as_ref())])?.settings;
             check_journal(&settings.journal.folder, args.json)
@@ -120,6 +144,16 @@ pub fn run(global: &Global, command: &JournalCommand) -> anyhow::Result<()> {
             verify_journal(&settings.journal.folder, settings.models.folder, args)
         }
     }
+}
+
+/// Prints a report, for people or as JSON.
+fn print<R: Serialize + fmt::Display>(report: &R, json: bool) -> anyhow::Result<()> {
+    if json {
+        println!("{}", serde_json::to_string_pretty(report).context("the report cannot be written")?);
+    } else {
+        println!("{report}");
+    }
+    Ok(())
 }
 
 fn check_journal(journal: &Path, json: bool) -> anyhow::Result<()> {
@@ -148,11 +182,7 @@ fn verify_journal(journal: &Path, models: PathBuf, args: &VerifyArgs) -> anyhow:
     let report = runtime.block_on(verify(journal, settings, &mut |more| decisions.inc(more)));
     decisions.finish_and_clear();
     let report = report?;
-    if args.json {
-        println!("{}", serde_json::to_string_pretty(&report).context("the report cannot be written")?);
-    } else {
-        println!("{report}");
-    }
+    print(&report, args.json)?;
     if report.holds() {
         return Ok(());
     }
@@ -169,4 +199,11 @@ pub fn import_open_bandit(folder: &Path, journal: &Path) -> anyhow::Result<Impor
         rows.finish_and_clear();
     }
     Ok(report)
+}
+
+fn import_events(path: &Path, format: exchange::Format, journal: &Path) -> anyhow::Result<ImportReport> {
+    let rows = bar("importing", None);
+    let report = import_files(path, format, journal, &mut || rows.inc(1));
+    rows.finish_and_clear();
+    Ok(report?)
 }

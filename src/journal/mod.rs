@@ -4,6 +4,7 @@
 //! the process before it is acknowledged. Closed segments are Parquet files that anything can read. Nothing is ever
 //! rewritten.
 
+pub mod exchange;
 mod acknowledged;
 mod check;
 pub mod import;
@@ -13,6 +14,7 @@ mod sealer;
 mod segment;
 mod settings;
 pub mod simulated;
+pub mod stats;
 mod store;
 mod tail;
 mod upload;

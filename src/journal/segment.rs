@@ -12,7 +12,7 @@ use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 use serde::{Deserialize, Serialize};
-use slated_contract::event::{self, Digesting, Event, ManifestFile, SCHEMA_VERSION, SegmentError, SegmentManifest};
+use slated_contract::event::{self, Digesting, Event, ManifestFile, SCHEMA_KEY, SCHEMA_VERSION, SegmentError, SegmentManifest};
 
 /// Rows in one row group: small enough that reading one decision back does not read the whole file.
 const ROW_GROUP: usize = 2048;
@@ -92,6 +92,15 @@ where
     Ok(manifest.files.into_iter().map(|file| SegmentFile { path: file.path, events: file.events }).collect())
 }
 
+/// How every file of events is written.
+pub fn properties() -> WriterProperties {
+    WriterProperties::builder()
+        .set_compression(Compression::ZSTD(ZstdLevel::default()))
+        .set_max_row_group_row_count(Some(ROW_GROUP))
+        .set_key_value_metadata(Some(vec![KeyValue::new(SCHEMA_KEY.to_owned(), SCHEMA_VERSION.to_string())]))
+        .build()
+}
+
 fn write_file<E, K, F>(
     path: &Path,
     places: &[Place<K>],
@@ -103,12 +112,7 @@ where
 {
     let failed = SegmentError::at(path);
     appear(path, |file| {
-        let properties = WriterProperties::builder()
-            .set_compression(Compression::ZSTD(ZstdLevel::default()))
-            .set_max_row_group_row_count(Some(ROW_GROUP))
-            .set_key_value_metadata(Some(vec![KeyValue::new("slated.schema".to_owned(), SCHEMA_VERSION.to_string())]))
-            .build();
-        let mut writer = ArrowWriter::try_new(Digesting::new(file), event::schema::<E>(), Some(properties))
+        let mut writer = ArrowWriter::try_new(Digesting::new(file), event::schema::<E>(), Some(properties()))
             .map_err(|error| failed(error.to_string()))?;
         for chunk in places.chunks(CHUNK) {
             let events = chunk.iter().map(|place| fetch(&place.key)).collect::<Result<Vec<E>, F>>()?;

@@ -14,8 +14,8 @@ use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use thiserror::Error;
 
-use super::Event;
 use super::conform::conform;
+use super::{Event, version};
 
 /// A segment that cannot be read or written.
 #[derive(Debug, Error)]
@@ -78,10 +78,12 @@ fn is_segment(path: &Path) -> bool {
     name.ends_with(".parquet") && !name.starts_with('.')
 }
 
-fn parquet(path: &Path) -> Result<ParquetRecordBatchReaderBuilder<File>, SegmentError> {
+pub(super) fn parquet(path: &Path) -> Result<ParquetRecordBatchReaderBuilder<File>, SegmentError> {
     let failed = SegmentError::at(path);
     let file = File::open(path).map_err(|error| failed(error.to_string()))?;
-    ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| failed(error.to_string()))
+    let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| failed(error.to_string()))?;
+    version::schema_version(builder.metadata()).map_err(failed)?;
+    Ok(builder)
 }
 
 /// How many events a file holds, from its footer alone.
@@ -133,8 +135,9 @@ impl Columns {
             let batch = batch.map_err(|error| failed(error.to_string()))?;
             let column = |field: &FieldRef| {
                 let missing = || failed(format!("column `{}` is missing", field.name()));
-                let array = batch.column_by_name(field.name()).ok_or_else(missing)?;
-                conform(field, array).map_err(|error| failed(error.to_string()))
+                let array = batch.column_by_name(field.name()).cloned();
+                let array = array.or_else(|| version::before(field, batch.num_rows())).ok_or_else(missing)?;
+                conform(field, &array).map_err(|error| failed(error.to_string()))
             };
             let columns = schema.fields().iter().map(column).collect::<Result<_, _>>()?;
             RecordBatch::try_new(Arc::clone(&schema), columns).map_err(|error| failed(error.to_string()))

@@ -14,17 +14,21 @@ pub struct ImportReport {
     pub files: Vec<FileReport>,
 }
 
-/// What became of the rows of one file: `rows = decisions + refused`.
+/// What became of the rows of one file. Of a log whose rows are decisions with their feedback, `rows = decisions +
+/// refused`; of a file of events, `rows = decisions + feedback + changes + refused`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileReport {
     /// The file.
     pub file: String,
     /// Rows read.
     pub rows: u64,
-    /// Decisions written, one a row.
+    /// Decisions written.
     pub decisions: u64,
-    /// Feedback events written, one a click.
+    /// Feedback events written.
     pub feedback: u64,
+    /// Changes of routes written.
+    #[serde(default)]
+    pub changes: u64,
     /// Rows refused.
     pub refused: u64,
     /// The first refusals.
@@ -58,6 +62,7 @@ impl ImportReport {
             total.rows += file.rows;
             total.decisions += file.decisions;
             total.feedback += file.feedback;
+            total.changes += file.changes;
             total.refused += file.refused;
             total
         })
@@ -68,9 +73,13 @@ impl fmt::Display for ImportReport {
     fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
         let total = self.total();
         let width = self.files.iter().map(|file| file.file.len()).max().unwrap_or(0).max(5);
-        write!(formatter, "{:width$} {:>10} {:>10} {:>10} {:>10}", "file", "rows", "decisions", "feedback", "refused")?;
-        for FileReport { file, rows, decisions, feedback, refused, .. } in self.files.iter().chain([&total]) {
-            write!(formatter, "\n{file:width$} {rows:>10} {decisions:>10} {feedback:>10} {refused:>10}")?;
+        write!(
+            formatter,
+            "{:width$} {:>10} {:>10} {:>10} {:>8} {:>8}",
+            "file", "rows", "decisions", "feedback", "changes", "refused"
+        )?;
+        for FileReport { file, rows, decisions, feedback, changes, refused, .. } in self.files.iter().chain([&total]) {
+            write!(formatter, "\n{file:width$} {rows:>10} {decisions:>10} {feedback:>10} {changes:>8} {refused:>8}")?;
         }
         for file in &self.files {
             for Refusal { line, reason } in &file.refusals {

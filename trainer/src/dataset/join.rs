@@ -91,7 +91,7 @@ impl Outcomes {
         decisions: &[DateSegments],
         feedback: &[DateSegments],
     ) -> Result<Self, DatasetError> {
-        let context = session(settings)?;
+        let context = session(settings.memory_limit_mib)?;
         context.register_table("decisions", Arc::new(table::<Decision>(decisions, &CHOOSING)?))?;
         context.register_table("feedback", Arc::new(table::<Feedback>(feedback, &JOINED)?))?;
         let chosen = filter(settings);
@@ -227,9 +227,10 @@ pub(super) fn chosen_dates(
     Ok(sound_segments::<Decision>(journal, from.as_deref())?)
 }
 
-fn session(settings: &DatasetSettings) -> Result<SessionContext, DatasetError> {
-    let limit = settings.memory_limit_mib.max(64) * 1024 * 1024;
-    let mut config = SessionConfig::new().with_batch_size(2048);
+/// A context in which queries spill to disk beyond so much memory.
+pub(super) fn session(memory_limit_mib: usize) -> Result<SessionContext, DataFusionError> {
+    let limit = memory_limit_mib.max(64) * 1024 * 1024;
+    let mut config = SessionConfig::new().with_batch_size(2048).with_information_schema(true);
     // A hash join does not spill.
     config.options_mut().optimizer.prefer_hash_join = false;
     // What each of the sorts keeps back to merge what it spilled: what is not kept back, the others take. A merge holds a

@@ -4,6 +4,7 @@ mod infer;
 mod join;
 mod merge;
 mod mirror;
+mod query;
 mod reader;
 mod reward;
 mod scan;
@@ -12,6 +13,7 @@ mod summary;
 
 pub use infer::{InferError, SchemaInference};
 pub use join::{Joined, Outcome, Outcomes};
+pub use query::{JournalQuery, QueryError, Rows, TABLES};
 pub use mirror::{MirrorError, RemoteJournal, is_url, local};
 pub use reader::{Dataset, DatasetError, DatasetSettings, Round};
 pub use sound::sound_segments;
