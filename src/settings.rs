@@ -343,6 +343,13 @@ impl Settings {
                     allowed: "it must be at least `journal.id_days`, because decisions are found by their id in segments kept here",
                 })
             }
+            None if self.journal.keep_days.is_some_and(|days| days < self.journal.id_days) => {
+                Err(SettingsError::Range {
+                    key: "journal.keep_days",
+                    value: self.journal.keep_days.unwrap_or_default().to_string(),
+                    allowed: "it must be at least `journal.id_days`, for which ids of decisions and feedback are known",
+                })
+            }
             None => self.sessions.check().map_err(|(key, value, allowed)| SettingsError::Range { key, value, allowed }),
         }
     }

@@ -69,7 +69,7 @@ fn awkward(journal: &Path) {
         policy: text.to_owned(),
         policy_version: i64::MIN,
         model_sha256: Some(text.to_owned()),
-        exploration: (index % 2 == 0).then(|| text.to_owned()),
+        exploration: index.is_multiple_of(2).then(|| text.to_owned()),
         seed: Some(i64::MAX),
         user_id: Some(text.to_owned()),
         session_id: None,
@@ -96,6 +96,7 @@ fn awkward(journal: &Path) {
             shown_propensity: None,
             agreement: 0.0,
         }],
+        omitted_features: vec![text.to_owned(), "user.age".to_owned()],
         ..Decision::default()
     };
     let decisions: Vec<Decision> = texts.iter().enumerate().map(|(index, text)| decision(index, text)).collect();

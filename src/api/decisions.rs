@@ -57,6 +57,8 @@ pub struct DecisionView {
     pub catalogue_version: Option<i64>,
     /// Slates that were computed and not shown.
     pub alternatives: Vec<AlternativeView>,
+    /// Features that the policy saw and that are not journalled, such as `user.age`.
+    pub omitted_features: Vec<String>,
 }
 
 /// A slate that was computed and not shown.
@@ -153,6 +155,7 @@ impl From<Decision> for DecisionView {
             rules: decision.rules.and_then(|text| serde_json::from_str(&text).ok()),
             baseline: decision.baseline,
             catalogue_version: decision.catalogue_version,
+            omitted_features: decision.omitted_features,
             alternatives: decision
                 .alternatives
                 .into_iter()

@@ -8,6 +8,7 @@ mod deadline;
 mod decisions;
 mod feedback;
 mod finish;
+mod forget;
 mod health;
 mod measure;
 mod metrics;

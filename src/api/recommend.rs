@@ -301,7 +301,11 @@ pub async fn repeated(app: &App, again: Decision) -> Result<Json<RecommendRespon
     let journal = app.journal.clone();
     let id = again.decision_id.clone();
     let recorded = tokio::task::spawn_blocking(move || journal.decision(&id)).await.map_err(Problem::internal)??;
-    let recorded = recorded.ok_or_else(|| Problem::internal("a duplicate decision is not in the journal"))?;
+    let recorded = recorded.ok_or_else(|| {
+        let id = &again.decision_id;
+        Problem::conflict(format!("`event_id` {id} was used before, for a decision that the journal no longer keeps"))
+    })?;
+    let again = app.journal.as_journalled(&again);
     // A catalogue that changed meanwhile lends other features to the same request.
     let lent_alike = recorded.catalogue_version == again.catalogue_version;
     let items = |decision: &Decision| {

@@ -21,7 +21,7 @@ use utoipa_axum::routes;
 
 use super::access::{self, Needs};
 use super::{
-    App, Problem, admin, catalogue, deadline, decisions, feedback, health, metrics, policies, recommend,
+    App, Problem, admin, catalogue, deadline, decisions, feedback, forget, health, metrics, policies, recommend,
     routes as policy_routes, slots, trace,
 };
 use crate::access::Role;
@@ -68,6 +68,7 @@ fn administering() -> OpenApiRouter<App> {
         .routes(routes!(catalogue::user, catalogue::put_user, catalogue::delete_user))
         .routes(routes!(catalogue::change_users))
         .routes(routes!(admin::seal))
+        .routes(routes!(forget::forget))
 }
 
 /// The route that answers even while the others are at their limit.

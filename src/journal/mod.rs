@@ -1,13 +1,14 @@
 //! The interaction journal: append-only, and acknowledged means kept.
 //!
 //! An event goes first into the durable tail (an embedded log-structured store), where a group commit makes it survive
-//! the process before it is acknowledged. Closed segments are Parquet files that anything can read. Nothing is ever
-//! rewritten.
+//! the process before it is acknowledged. Closed segments are Parquet files that anything can read. Events
+//! are never rewritten; what may become of the segments they are in is in [`upkeep`].
 
-pub mod exchange;
 mod acknowledged;
 mod check;
+pub mod exchange;
 pub mod import;
+mod omit;
 mod recent;
 mod salvage;
 mod sealer;
@@ -17,18 +18,23 @@ pub mod simulated;
 pub mod stats;
 mod store;
 mod tail;
+pub mod upkeep;
 mod upload;
+mod users;
 pub mod verify;
 mod writer;
 
 pub use check::{JournalCheck, check};
+pub use omit::OmittedFeature;
 pub use recent::{Head, Recent, Wanted};
 pub use segment::{SegmentFile, write_segment};
 pub use settings::{Durability, JournalSettings, OnFailure};
 pub use store::TailStats;
 pub use tail::{LostEvents, lost_events};
+pub use users::{KeyError, KeySource, UserKey};
 pub use writer::Appended;
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -37,9 +43,11 @@ use slated_contract::event::{Decision, Event, Feedback, RouteChange, SegmentErro
 use slated_trainer::dataset::{MirrorError, is_url};
 use thiserror::Error;
 
+use omit::omit;
 use sealer::Sealer;
 use store::Store;
 use tail::Tail;
+use upkeep::{CompactionReport, Forgetting, ForgotEvents, Retention, RetentionReport};
 use upload::Uploader;
 use writer::{Entry, Writer};
 
@@ -68,6 +76,9 @@ pub enum JournalError {
     /// A segment file.
     #[error(transparent)]
     Segment(#[from] SegmentError),
+    /// The key under which users are hashed.
+    #[error(transparent)]
+    Key(#[from] KeyError),
     /// As many events wait as may.
     #[error("the journal's queue is full ({queued} requests wait to be written)")]
     Busy {
@@ -96,6 +107,10 @@ pub struct Journal {
     sealer: Arc<Sealer>,
     uploader: Option<Arc<Uploader>>,
     off: bool,
+    users: Option<Arc<UserKey>>,
+    omitted: Arc<[OmittedFeature]>,
+    /// Where events may be that were sent and are no longer kept here.
+    elsewhere: Option<String>,
 }
 
 impl Journal {
@@ -107,14 +122,41 @@ impl Journal {
         if is_url(&settings.folder) {
             return Err(JournalError::Remote(settings.folder.clone()));
         }
+        let users = settings.hash_users.as_ref().map(UserKey::read).transpose()?.map(Arc::new);
         let tail = Arc::new(Tail::open(settings)?);
+        upkeep::recover(&tail)?;
         sealer::recover(&tail)?;
         let writer = Arc::new(Writer::start(Arc::clone(&tail), settings)?);
         let uploader = Uploader::start(settings)?.map(Arc::new);
         let sealed = uploader.clone();
         let on_sealed = move || sealed.iter().for_each(|uploader| uploader.look());
         let sealer = Arc::new(Sealer::start(Arc::clone(&tail), settings, on_sealed)?);
-        Ok(Self { tail, writer, sealer, uploader, off: settings.durability == Durability::None })
+        let elsewhere = settings.upload_to.clone().filter(|_| settings.keep_local_days.is_some());
+        Ok(Self {
+            tail,
+            writer,
+            sealer,
+            uploader,
+            users,
+            omitted: settings.omit_features.clone().into(),
+            elsewhere,
+            off: settings.durability == Durability::None,
+        })
+    }
+
+    /// A decision as it is journalled: with the user hashed and without the features that are omitted, where the settings
+    /// say so.
+    #[must_use]
+    pub fn as_journalled<'a>(&self, decision: &'a Decision) -> Cow<'a, Decision> {
+        if self.users.is_none() && self.omitted.is_empty() {
+            return Cow::Borrowed(decision);
+        }
+        let mut decision = decision.clone();
+        if let (Some(key), Some(user)) = (&self.users, &mut decision.user_id) {
+            *user = key.hash(user);
+        }
+        omit(&mut decision, &self.omitted);
+        Cow::Owned(decision)
     }
 
     /// Appends decisions, all that are new or none; they are kept once this returns.
@@ -128,7 +170,8 @@ impl Journal {
         if self.off {
             return Err(JournalError::Off);
         }
-        self.writer.append(decisions.into_iter().map(Entry::new).collect::<Result<_, _>>()?).await
+        let entries = decisions.into_iter().map(|decision| Entry::new(self.as_journalled(decision).as_ref()));
+        self.writer.append(entries.collect::<Result<_, _>>()?).await
     }
 
     /// Appends a change of a route; it is kept once this returns.
@@ -195,6 +238,46 @@ impl Journal {
     /// A segment that cannot be written; its events stay in the tail.
     pub async fn seal(&self) -> Result<Vec<SegmentFile>, JournalError> {
         self.sealer.seal().await
+    }
+
+    /// Closes what is in the tail, then removes a person's decisions, and the feedback about them, from every closed
+    /// segment, and records that it was done. The ids of what was removed stay known, so that none is taken again.
+    ///
+    /// # Errors
+    /// A segment that cannot be read or written; repeating it goes on where it ended.
+    pub async fn forget(&self, user_id: &str, forgetting: Forgetting) -> Result<ForgotEvents, JournalError> {
+        self.seal().await?;
+        // As it stands from before users were hashed, and as it does since.
+        let names: Vec<String> =
+            std::iter::once(user_id.to_owned()).chain(self.users.as_ref().map(|key| key.hash(user_id))).collect();
+        let forget = move |tail: &Tail| {
+            let forgot = upkeep::forget(tail.folder(), &names, &forgetting)?;
+            if !forgot.segments.is_empty() {
+                tail.renew_at_next_open()?;
+            }
+            Ok(forgot)
+        };
+        let forgot = self.sealer.run(forget).await?;
+        Ok(ForgotEvents { unreached: self.elsewhere.clone(), ..forgot })
+    }
+
+    /// Puts the closed segments of each date together, `most` events in one at most.
+    ///
+    /// # Errors
+    /// A segment that cannot be read or written; the next opening of the journal finishes what was begun.
+    pub async fn compact(&self, most: usize) -> Result<CompactionReport, JournalError> {
+        // A closing that failed half-way would be repeated, and put again what was put together meanwhile.
+        self.seal().await?;
+        self.sealer.run(move |tail| upkeep::compact(tail, most)).await
+    }
+
+    /// Removes closed segments that are too old or too much; with `dry` it only says which.
+    ///
+    /// # Errors
+    /// A segment that cannot be removed.
+    pub async fn retain(&self, retention: Retention, dry: bool) -> Result<RetentionReport, JournalError> {
+        let today = chrono::Utc::now().date_naive();
+        self.sealer.run(move |tail| Ok(upkeep::retain(tail.folder(), &retention, today, dry)?)).await
     }
 
     /// Whether events can be written.

@@ -20,6 +20,7 @@ use tokio::sync::oneshot;
 use super::segment::{Place, SegmentFile, write_places};
 use super::store::{Range, SegmentRecord, Store};
 use super::tail::Tail;
+use super::upkeep::{self, Removed};
 use super::{JournalError, JournalSettings};
 
 /// How often the tail's size and age are looked at.
@@ -29,8 +30,15 @@ const PAUSE: Duration = Duration::from_secs(5);
 
 type Sealed = Result<Vec<SegmentFile>, JournalError>;
 
+/// How often it is looked for segments that are too old or too much.
+const RETIRE: Duration = Duration::from_secs(60);
+
+/// Something to be done on the sealing thread.
+type Work = Box<dyn FnOnce(&Tail) + Send>;
+
 enum Command {
     Seal(oneshot::Sender<Sealed>),
+    Work(Work),
     Stop(oneshot::Sender<Sealed>),
 }
 
@@ -58,6 +66,7 @@ impl Sealer {
             commands: received,
             waiting_since: None,
             paused_until: Instant::now(),
+            retired_at: None,
             failure: Arc::clone(&failure),
             on_sealed,
         };
@@ -81,6 +90,20 @@ impl Sealer {
         self.ask(Command::Seal).await
     }
 
+    /// Does something to closed segments, while none is being closed.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Tail) -> Result<T, JournalError> + Send + 'static,
+    ) -> Result<T, JournalError> {
+        let (answer, answered) = oneshot::channel();
+        let work: Work = Box::new(move |tail| {
+            // Whoever asked may be gone.
+            let _ = answer.send(work(tail));
+        });
+        self.commands.send(Command::Work(work)).map_err(|_| JournalError::Closed)?;
+        answered.await.map_err(|_| JournalError::Closed)?
+    }
+
     /// Closes what is in the tail, where the settings say so, and ends the thread.
     pub async fn stop(&self) -> Sealed {
         self.ask(Command::Stop).await
@@ -101,6 +124,8 @@ struct Worker<F> {
     waiting_since: Option<Instant>,
     /// Until when nothing is closed by itself, after a failure.
     paused_until: Instant,
+    /// When it was last looked for segments that are too old or too much.
+    retired_at: Option<Instant>,
     failure: Failure,
     on_sealed: F,
 }
@@ -113,12 +138,19 @@ impl<F: Fn()> Worker<F> {
                     // Whoever asked may be gone.
                     let _ = answer.send(self.seal());
                 }
+                Ok(Command::Work(work)) => {
+                    work(&self.tail);
+                    (self.on_sealed)();
+                }
                 Ok(Command::Stop(answer)) => {
                     let sealed = if self.settings.seal_on_close { self.seal() } else { Ok(Vec::new()) };
                     let _ = answer.send(sealed);
                     return;
                 }
-                Err(RecvTimeoutError::Timeout) => self.look(),
+                Err(RecvTimeoutError::Timeout) => {
+                    self.look();
+                    self.retire();
+                }
                 Err(RecvTimeoutError::Disconnected) => return,
             }
         }
@@ -141,6 +173,33 @@ impl<F: Fn()> Worker<F> {
             || age >= Duration::from_secs(self.settings.seal_after_seconds);
         if due && let Err(error) = self.seal() {
             tracing::error!(%error, "the journal's tail cannot be closed into segments; its events stay in the tail");
+        }
+    }
+
+    /// Removes segments that are too old or too much, where the settings say so.
+    fn retire(&mut self) {
+        let retention = self.settings.retention();
+        if retention.keeps_all() || self.retired_at.is_some_and(|at| at.elapsed() < RETIRE) {
+            return;
+        }
+        self.retired_at = Some(Instant::now());
+        match upkeep::retain(self.tail.folder(), &retention, Utc::now().date_naive(), false) {
+            Ok(report) if report.removed.is_empty() => {}
+            Ok(report) => {
+                for Removed { kind, date, events, files, bytes } in report.removed {
+                    tracing::info!(
+                        kind,
+                        date,
+                        events,
+                        files,
+                        bytes,
+                        "closed segments removed, as they were kept for long enough"
+                    );
+                    metrics::counter!("slated_journal_retired_events_total", "kind" => kind).increment(events);
+                }
+                (self.on_sealed)();
+            }
+            Err(error) => tracing::error!(%error, "old segments cannot be removed"),
         }
     }
 

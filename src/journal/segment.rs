@@ -12,7 +12,9 @@ use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 use serde::{Deserialize, Serialize};
-use slated_contract::event::{self, Digesting, Event, ManifestFile, SCHEMA_KEY, SCHEMA_VERSION, SegmentError, SegmentManifest};
+use slated_contract::event::{
+    self, Digesting, Event, ManifestFile, SCHEMA_KEY, SCHEMA_VERSION, SegmentError, SegmentManifest,
+};
 
 /// Rows in one row group: small enough that reading one decision back does not read the whole file.
 const ROW_GROUP: usize = 2048;

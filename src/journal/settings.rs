@@ -4,6 +4,10 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::omit::OmittedFeature;
+use super::upkeep::Retention;
+use super::users::KeySource;
+
 /// Where the journal is, and what it guarantees.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -29,6 +33,15 @@ pub struct JournalSettings {
     pub upload_to: Option<String>,
     /// How long closed segments are kept here after they were sent, in days; for ever where absent.
     pub keep_local_days: Option<u32>,
+    /// How long decisions and feedback are kept, in days; for ever where absent. Whole dates go.
+    pub keep_days: Option<u32>,
+    /// How many bytes of closed decisions and feedback are kept; the oldest dates go. Without limit where absent.
+    pub keep_bytes: Option<u64>,
+    /// Where the key is under which user ids are hashed before they are journalled, as `file:<path>` or
+    /// `env:<variable>`; they are journalled as they are where absent.
+    pub hash_users: Option<KeySource>,
+    /// Features that are never journalled, as `user.age`.
+    pub omit_features: Vec<OmittedFeature>,
 }
 
 /// What an acknowledged event survives.
@@ -55,6 +68,14 @@ pub enum OnFailure {
     Serve,
 }
 
+impl JournalSettings {
+    /// How much is kept.
+    #[must_use]
+    pub const fn retention(&self) -> Retention {
+        Retention { days: self.keep_days, bytes: self.keep_bytes, only_sent: self.upload_to.is_some() }
+    }
+}
+
 impl Default for JournalSettings {
     fn default() -> Self {
         Self {
@@ -68,6 +89,10 @@ impl Default for JournalSettings {
             id_days: 7,
             upload_to: None,
             keep_local_days: None,
+            keep_days: None,
+            keep_bytes: None,
+            hash_users: None,
+            omit_features: Vec::new(),
         }
     }
 }

@@ -11,6 +11,8 @@ use slated_contract::event::{Decision, Event, Feedback, RouteChange, SegmentErro
 use slated_trainer::dataset::{JournalQuery, QueryError, local};
 use thiserror::Error;
 
+use super::upkeep::{ForgottenRecord, forgotten};
+
 /// A journal that cannot be counted.
 #[derive(Debug, Error)]
 pub enum StatsError {
@@ -52,6 +54,8 @@ pub struct JournalStats {
     pub feedback_per_decision: f64,
     /// The waiting time beyond which feedback counts as late, in seconds.
     pub late_after_seconds: f64,
+    /// What was removed on behalf of persons.
+    pub forgotten: Vec<ForgottenRecord>,
 }
 
 /// The events of one kind.
@@ -67,7 +71,8 @@ pub struct KindStats {
     pub segments: u64,
     /// Their size.
     pub bytes: u64,
-    /// Files by the version of the schema that they were written with; `unknown` where another writer did not say.
+    /// Files by the version of the schema that they were written with; `unknown` where another writer did not say, `damaged`
+    /// where the file does not.
     pub schema_versions: BTreeMap<String, u64>,
     /// The time of the first event.
     pub earliest: Option<DateTime<Utc>>,
@@ -173,6 +178,7 @@ pub async fn stats(
         kinds,
         feedback,
         late_after_seconds,
+        forgotten: forgotten(&folder)?,
     })
 }
 
@@ -246,7 +252,12 @@ impl Counting {
         for path in segments::<E>(folder)?.iter().flat_map(|date| &date.files) {
             files += 1;
             bytes += path.metadata().map_err(|error| SegmentError::at(path)(error.to_string()))?.len();
-            let version = segment_version(path)?.map_or_else(|| "unknown".to_owned(), |version| version.to_string());
+            let version = match segment_version(path) {
+                Ok(Some(version)) => version.to_string(),
+                Ok(None) => "unknown".to_owned(),
+                // The events of such a file are passed over, and it is named in the log.
+                Err(_) => "damaged".to_owned(),
+            };
             *schema_versions.entry(version).or_default() += 1;
         }
         Ok(KindStats {
@@ -354,6 +365,10 @@ impl fmt::Display for JournalStats {
         )?;
         for NotEvaluable { reason, decisions } in &self.not_evaluable {
             write!(formatter, "\nnot evaluable {decisions:>10}  {reason}")?;
+        }
+        for ForgottenRecord { time, by, why, decisions, feedback, .. } in &self.forgotten {
+            let time = time.format("%Y-%m-%d %H:%M:%S");
+            write!(formatter, "\nforgotten {time} by {by}: {decisions} decisions, {feedback} feedback events ({why})")?;
         }
         Ok(())
     }

@@ -12,13 +12,14 @@
 //! | `state` | `sealing/`K | the range that is being closed; absent when none is |
 //! | `state` | `missing/`K | up to which number missing events have been told |
 
-use std::collections::HashSet;
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::path::{Path, PathBuf};
 
+use arrow::array::AsArray;
 use chrono::{DateTime, Utc};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use serde::{Deserialize, Serialize};
-use slated_contract::event::{Decision, Event, Feedback, RouteChange, SegmentReader};
+use slated_contract::event::{Columns, Decision, Event, Feedback, RouteChange};
 use uuid::Uuid;
 
 use super::segment::Place;
@@ -77,13 +78,18 @@ pub struct SegmentRecord {
 impl Store {
     /// Opens or creates the store in `<folder>/.tail`.
     pub fn open(settings: &JournalSettings) -> Result<Self, JournalError> {
+        Self::open_at(settings, &settings.folder.join(".tail"))
+    }
+
+    /// Opens or creates the store of the journal in another folder.
+    pub fn open_at(settings: &JournalSettings, store: &Path) -> Result<Self, JournalError> {
         let folder = settings.folder.clone();
         let failed = |error: fjall::Error| match error {
             fjall::Error::Locked => JournalError::Locked(folder.clone()),
             error => JournalError::Tail { folder: folder.clone(), reason: error.to_string() },
         };
         std::fs::create_dir_all(&folder).map_err(|error| failed(error.into()))?;
-        let database = Database::builder(folder.join(".tail")).cache_size(16 * 1024 * 1024).open().map_err(failed)?;
+        let database = Database::builder(store).cache_size(16 * 1024 * 1024).open().map_err(failed)?;
         let keyspace = |name: String| {
             let options = || KeyspaceCreateOptions::default().max_memtable_size(16 * 1024 * 1024);
             database.keyspace(&name, options).map_err(failed)
@@ -318,6 +324,7 @@ impl Store {
     /// Forgets the ids of segments whose events are all older than `before`.
     pub fn forget_ids<E: Event>(&self, before: DateTime<Utc>) -> Result<(), JournalError> {
         let kind = self.kind(E::KIND);
+        let mut expired: BTreeMap<u64, SegmentRecord> = BTreeMap::new();
         for guard in kind.segments.iter() {
             let (key, value) = guard.into_inner().map_err(|error| self.failed(&error))?;
             let record: SegmentRecord =
@@ -325,25 +332,83 @@ impl Store {
             if record.until >= before {
                 break;
             }
-            let mut batch = self.database.batch();
-            for file in &record.files {
-                let path = self.folder.join(&file.path);
-                // A file that was moved away or damaged takes no ids with it; they cost space, nothing else.
-                let Ok(batches) = SegmentReader::<E>::open(&path, 1024) else { continue };
-                for events in batches {
-                    match events {
-                        Ok(events) => events.iter().for_each(|event| batch.remove(&kind.ids, event.id())),
-                        Err(error) => {
-                            tracing::warn!(%error, "a damaged segment; the ids of its events stay known");
-                            break;
-                        }
+            expired.insert(number(&key), record);
+        }
+        if expired.is_empty() {
+            return Ok(());
+        }
+        // Segments that were put together are in one file with others, which may have to be known for longer.
+        let is_expired = |sequence: u64| {
+            let record = expired.range(..=sequence).next_back();
+            record.is_some_and(|(_, record)| sequence <= record.last)
+        };
+        let ids = Columns::of::<E>(&[E::columns().field(0).name()]);
+        let mut batch = self.database.batch();
+        let mut gone = false;
+        for path in expired.values().flat_map(|record| &record.files).map(|file| &file.path).collect::<BTreeSet<_>>() {
+            let Ok(batches) = ids.read(&self.folder.join(path), 8192) else {
+                gone = true;
+                continue;
+            };
+            for read in batches {
+                let Ok(read) = read else {
+                    gone = true;
+                    break;
+                };
+                for id in read.column(0).as_string::<i32>().iter().flatten() {
+                    if self.sequence_of::<E>(id)?.is_some_and(is_expired) {
+                        batch.remove(&kind.ids, id);
                     }
                 }
             }
-            batch.remove(&kind.segments, key);
-            batch.commit().map_err(|error| self.failed(&error))?;
         }
-        Ok(())
+        if gone {
+            // A file that was moved away, removed or damaged does not say which ids were its.
+            for guard in kind.ids.iter() {
+                let (id, sequence) = guard.into_inner().map_err(|error| self.failed(&error))?;
+                if is_expired(number(&sequence)) {
+                    batch.remove(&kind.ids, id);
+                }
+            }
+        }
+        expired.keys().for_each(|first| batch.remove(&kind.segments, first.to_be_bytes()));
+        batch.commit().map_err(|error| self.failed(&error))
+    }
+
+    /// Notes that the events of some files are in other files now; both of one date.
+    pub fn replace_files<E: Event>(&self, replaced: &[String], by: &[SegmentFile]) -> Result<(), JournalError> {
+        let kind = self.kind(E::KIND);
+        let replaced: HashSet<&str> = replaced.iter().map(String::as_str).collect();
+        let mut batch = self.database.batch().durability(Some(PersistMode::SyncAll));
+        for guard in kind.segments.iter() {
+            let (key, value) = guard.into_inner().map_err(|error| self.failed(&error))?;
+            let mut record: SegmentRecord =
+                serde_json::from_slice(&value).map_err(|error| JournalError::Encode(error.to_string()))?;
+            let files = record.files.len();
+            record.files.retain(|file| !replaced.contains(file.path.as_str()));
+            if record.files.len() < files {
+                record.files.extend_from_slice(by);
+                let value = serde_json::to_vec(&record).map_err(|error| JournalError::Encode(error.to_string()))?;
+                batch.insert(&kind.segments, key, value);
+            }
+        }
+        batch.commit().map_err(|error| self.failed(&error))
+    }
+
+    /// Copies everything that is in the store into another, empty one.
+    pub fn copy_to(&self, other: &Self) -> Result<(), JournalError> {
+        let keyspaces = |store: &Self| {
+            let kinds = [&store.decisions, &store.feedback, &store.changes];
+            let of_kinds = kinds.into_iter().flat_map(|kind| [&kind.events, &kind.ids, &kind.segments]);
+            of_kinds.chain([&store.state]).cloned().collect::<Vec<_>>()
+        };
+        for (from, to) in keyspaces(self).iter().zip(keyspaces(other)) {
+            for guard in from.iter() {
+                let (key, value) = guard.into_inner().map_err(|error| self.failed(&error))?;
+                to.insert(key, value).map_err(|error| self.failed(&error))?;
+            }
+        }
+        other.sync()
     }
 
     /// How many events are in the tail.

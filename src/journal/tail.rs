@@ -6,17 +6,22 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError, RwLock};
 
 use chrono::{DateTime, Utc};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 use serde::{Deserialize, Serialize};
 use slated_contract::event::{Decision, Event, Feedback, RouteChange};
 
 use super::acknowledged::Acknowledged;
 use super::salvage::{Cut, salvage};
+use super::segment::sync_folder;
 use super::store::{NextSequence, Range, Store, TailStats};
 use super::writer::{Appended, Entry};
 use super::{JournalError, JournalSettings};
 
 /// What must fit on the disk before a store that a full disk stopped is opened again.
 static PROBE: [u8; 256 * 1024] = [0x5a; 256 * 1024];
+
+/// Says that the store is to be written anew when it is opened next.
+const RENEW: &str = ".tail.renew";
 
 /// Events that were acknowledged and are lost, a line of `<journal>/lost.jsonl`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,6 +55,7 @@ impl Tail {
         let failed = |error: io::Error| failed(&settings.folder, &error);
         fs::create_dir_all(&settings.folder).map_err(failed)?;
         let cuts = cut(&settings.folder)?;
+        renew(settings)?;
         let store = Store::open(settings)?;
         let acknowledged = Acknowledged::open(&settings.folder).map_err(failed)?;
         let lost = tell_lost(&settings.folder, &store, acknowledged.read())?;
@@ -76,6 +82,12 @@ impl Tail {
         acknowledged.write(&next).map_err(failed)?;
         let settings = settings.clone();
         Ok(Self { settings, writer, store: RwLock::new(Some(store)), failure: Mutex::default(), acknowledged })
+    }
+
+    /// Says that the store is to be written anew when it is opened next: its logs hold what was removed from it until
+    /// later writes push it out.
+    pub fn renew_at_next_open(&self) -> Result<(), JournalError> {
+        File::create(self.folder().join(RENEW)).map(drop).map_err(|error| failed(self.folder(), &error))
     }
 
     /// The journal's folder.
@@ -156,6 +168,30 @@ impl Tail {
 
 fn failed(folder: &Path, error: &io::Error) -> JournalError {
     JournalError::Tail { folder: folder.to_owned(), reason: error.to_string() }
+}
+
+/// Writes the store anew, where it was said that it is to be. The new one takes the old one's place in one step; what was
+/// interrupted is begun again.
+fn renew(settings: &JournalSettings) -> Result<(), JournalError> {
+    let journal = &settings.folder;
+    let (marker, fresh, store) = (journal.join(RENEW), journal.join(".tail.new"), journal.join(".tail"));
+    if !marker.exists() {
+        return Ok(());
+    }
+    let failed = |error: io::Error| failed(journal, &error);
+    let clear = || match fs::remove_dir_all(&fresh) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(error)),
+        _ => Ok(()),
+    };
+    clear()?;
+    {
+        let old = Store::open(settings)?;
+        old.copy_to(&Store::open_at(settings, &fresh)?)?;
+    }
+    renameat_with(CWD, &fresh, CWD, &store, RenameFlags::EXCHANGE).map_err(|error| failed(error.into()))?;
+    sync_folder(journal).map_err(failed)?;
+    clear()?;
+    fs::remove_file(&marker).map_err(failed)
 }
 
 /// Cuts what is damaged out of the store's logs; refuses where another process has it open.

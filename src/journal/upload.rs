@@ -39,6 +39,11 @@ const SLOWEST: Duration = Duration::from_secs(60);
 const LAST: Duration = Duration::from_secs(10);
 const SENT: &str = ".sent";
 
+/// Whether a segment is in the object store.
+pub fn was_sent(journal: &Path, kind: &str, name: &str) -> bool {
+    journal.join(SENT).join(kind).join(format!("{name}.json")).exists()
+}
+
 /// Why a segment could not be sent.
 #[derive(Debug, Error)]
 enum UploadError {
@@ -165,7 +170,8 @@ impl Upload {
         let gauge = metrics::gauge!("slated_journal_unsent_segments");
         gauge.set(unsent.len() as f64);
         for manifest in unsent {
-            match self.send(manifest).await {
+            let before = sent.get(&manifest.path()).map(|sent| &sent.manifest);
+            match self.send(manifest, before).await {
                 Ok(noted) => {
                     sent.insert(manifest.path(), noted);
                     gauge.decrement(1.0);
@@ -228,14 +234,20 @@ impl Upload {
         Ok(sent)
     }
 
-    /// Puts the files of a segment, then its manifest, and notes that.
-    async fn send(&self, manifest: &SegmentManifest) -> Result<Sent, UploadError> {
+    /// Puts the files of a segment, then its manifest, and notes that. Files that it had when it was sent `before`, and no
+    /// longer has, are removed.
+    async fn send(&self, manifest: &SegmentManifest, before: Option<&SegmentManifest>) -> Result<Sent, UploadError> {
         let contents = manifest.files.iter().map(|file| self.read(file)).collect::<Result<Vec<_>, _>>()?;
         for (file, content) in manifest.files.iter().zip(contents) {
             self.put(&file.path, content).await?;
         }
         let path = self.journal.join(manifest.path());
         self.put(&manifest.path(), manifest.to_bytes().map_err(|error| at(&path)(error.into()))?).await?;
+        for gone in before.into_iter().flat_map(|before| &before.files) {
+            if manifest.files.iter().all(|file| file.path != gone.path) {
+                self.delete(&gone.path).await?;
+            }
+        }
         let noted = Sent { at: Utc::now(), dropped: false, manifest: manifest.clone() };
         self.note(&noted)?;
         tracing::debug!(segment = manifest.name, kind = manifest.kind, "sent");
@@ -262,13 +274,17 @@ impl Upload {
     async fn take_back(&self, path: &str, noted: &Sent) -> Result<(), UploadError> {
         let files = noted.manifest.files.iter().map(|file| file.path.as_str());
         for path in std::iter::once(path).chain(files) {
-            let key = self.key(path);
-            match self.remote.store.delete(&key).await {
-                Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
-                Err(source) => return Err(UploadError::Store { url: self.remote.url.clone(), key, source }),
-            }
+            self.delete(path).await?;
         }
         remove(&self.marker(&noted.manifest))
+    }
+
+    async fn delete(&self, path: &str) -> Result<(), UploadError> {
+        let key = self.key(path);
+        match self.remote.store.delete(&key).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(source) => Err(UploadError::Store { url: self.remote.url.clone(), key, source }),
+        }
     }
 
     /// Removes the copies here of what was sent; the manifest first, so that no reader takes them for missing, and the note

@@ -81,6 +81,8 @@ pub struct Verification {
     pub absent: BTreeMap<String, u64>,
     /// Decisions that need more than a decision holds, by policy and version.
     pub incomplete: BTreeMap<String, u64>,
+    /// Decisions that were made with features that were not journalled, by policy, version and features.
+    pub omitted: BTreeMap<String, u64>,
     /// The first mismatches.
     pub mismatches: Vec<Mismatch>,
     /// How many fields differ in all.
@@ -224,6 +226,11 @@ impl Verifier {
             Ok(rescored) => Some(rescored),
             Err(ReplayError { source: ReplayErrorKind::History { policy, version }, .. }) => {
                 *self.report.incomplete.entry(format!("{policy} version {version}")).or_default() += 1;
+                return Ok(None);
+            }
+            Err(ReplayError { source: ReplayErrorKind::Omitted { policy, version, features }, .. }) => {
+                let what = format!("{policy} version {version}: {features}");
+                *self.report.omitted.entry(what).or_default() += 1;
                 return Ok(None);
             }
             Err(error @ ReplayError { source: ReplayErrorKind::Engine(_), .. }) => {
@@ -392,7 +399,7 @@ impl Verification {
         Replay {
             reproduced: self.reproduced,
             mismatched: self.mismatched,
-            unknown: sum(&self.absent) + sum(&self.incomplete),
+            unknown: sum(&self.absent) + sum(&self.incomplete) + sum(&self.omitted),
             foreign: sum(&self.foreign) + sum(&self.not_drawn),
         }
     }
@@ -418,6 +425,7 @@ impl fmt::Display for Verification {
             ("not drawn", &self.not_drawn),
             ("bundle not at hand", &self.absent),
             ("need the session", &self.incomplete),
+            ("not journalled", &self.omitted),
         ] {
             for (name, count) in counts {
                 write!(formatter, "\n  {what:18} {count:>10}  {name}")?;

@@ -219,6 +219,7 @@ impl Recommender {
             baseline: ask.baseline,
             catalogue_version: resolved.catalogue_version.map(|version| version as i64),
             alternatives,
+            omitted_features: Vec::new(),
         };
         Ok(Pick { decision, policy: Arc::clone(policy), history: view.history, session, encoded })
     }

@@ -33,6 +33,16 @@ pub enum ReplayErrorKind {
         /// Its version.
         version: u64,
     },
+    /// The policy needs features that were not journalled.
+    #[error("`{policy}` version {version} reads {features}, which `journal.omit_features` kept out of the journal")]
+    Omitted {
+        /// The policy.
+        policy: String,
+        /// Its version.
+        version: u64,
+        /// The features.
+        features: String,
+    },
     /// A user, context or session feature.
     #[error(transparent)]
     State(EncodeError),
@@ -143,6 +153,7 @@ impl LoadedPolicy {
         if manifest.signature.history.is_some() && !begins(&decision.session) {
             return Err(ReplayErrorKind::History { policy: manifest.name.clone(), version: manifest.version });
         }
+        check_omitted(self, decision)?;
         let shown = shown(decision)?;
         let rules: Rules = match &decision.rules {
             Some(text) => serde_json::from_str(text).map_err(|error| ReplayErrorKind::Rules(error.to_string()))?,
@@ -166,6 +177,28 @@ impl LoadedPolicy {
     }
 }
 
+/// Refuses a decision that lacks what the policy saw of it.
+fn check_omitted(policy: &LoadedPolicy, decision: &Decision) -> Result<(), ReplayErrorKind> {
+    let schema = &policy.manifest.features;
+    let groups =
+        [("user", &schema.user), ("context", &schema.context), ("session", &schema.session), ("item", &schema.item)];
+    let reads = |omitted: &&String| {
+        let (group, name) = omitted.split_once('.').unwrap_or_default();
+        let declared = groups
+            .iter()
+            .any(|(known, features)| *known == group && features.iter().any(|feature| feature.name == name));
+        // Rules may be about any feature of an item.
+        declared || (group == "item" && decision.rules.is_some())
+    };
+    let features: Vec<&str> = decision.omitted_features.iter().filter(reads).map(String::as_str).collect();
+    if features.is_empty() {
+        return Ok(());
+    }
+    let features = features.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" and ");
+    let (policy, version) = (policy.manifest.name.clone(), policy.manifest.version);
+    Err(ReplayErrorKind::Omitted { policy, version, features })
+}
+
 /// The query that a decision was made by. `history` is what the model saw of it, empty for a policy that reads none.
 ///
 /// # Errors
@@ -176,6 +209,7 @@ pub fn query(
     history: Vec<f32>,
     seed: DecisionSeed,
 ) -> Result<Query, ReplayErrorKind> {
+    check_omitted(policy, decision)?;
     let candidates: Vec<(usize, String, Features)> = decision
         .candidates
         .iter()

@@ -165,6 +165,7 @@ static DECISION: LazyLock<SchemaRef> = LazyLock::new(|| {
         list("baseline", text("element")),
         optional(field("catalogue_version", DataType::Int64)),
         list("alternatives", field("element", DataType::Struct(Fields::from(alternative.to_vec())))),
+        list("omitted_features", text("element")),
     ]))
 });
 
@@ -272,6 +273,7 @@ mod tests {
                 shown_propensity: None,
                 agreement: 0.5,
             }],
+            omitted_features: vec!["user.name".to_owned()],
         }
     }
 
@@ -302,6 +304,7 @@ mod tests {
             baseline: Vec::new(),
             catalogue_version: None,
             alternatives: Vec::new(),
+            omitted_features: Vec::new(),
             ..decision()
         };
         assert_eq!(read, [expected]);

@@ -78,6 +78,10 @@ pub struct Decision {
     /// What other policies would have shown, or this one where the caller's order was shown in its place.
     #[serde(default)]
     pub alternatives: Vec<Alternative>,
+    /// Features that the policy saw and that are not journalled, such as `user.age`; whoever needs one of them to make the
+    /// decision again cannot.
+    #[serde(default)]
+    pub omitted_features: Vec<String>,
 }
 
 /// How what was shown came about.

@@ -115,7 +115,7 @@ pub fn manifests<E: Event>(journal: &Path) -> Result<Vec<SegmentManifest>, Segme
 /// Compares segments with their manifests, reading all their bytes.
 ///
 /// # Errors
-/// Manifests that cannot be read. Damaged segments are no error.
+/// Manifests that cannot be read, and segments of a newer schema. Damaged segments are no error.
 pub fn check_segments<E: Event>(journal: &Path, dates: Vec<DateSegments>) -> Result<CheckedSegments, SegmentError> {
     let listed = manifests::<E>(journal)?.into_iter().flat_map(|manifest| manifest.files);
     let listed: BTreeMap<PathBuf, ManifestFile> = listed.map(|file| (journal.join(&file.path), file)).collect();
@@ -129,6 +129,7 @@ pub fn check_segments<E: Event>(journal: &Path, dates: Vec<DateSegments>) -> Res
     for DateSegments { date, files } in dates {
         let mut sound = Vec::with_capacity(files.len());
         for path in files {
+            super::version::refuse_newer(&path)?;
             let file = listed.get(&path);
             let damage = match file {
                 Some(file) => compare(&path, file),

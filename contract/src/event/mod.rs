@@ -6,8 +6,8 @@ mod conform;
 mod decision;
 mod feedback;
 mod identifier;
-mod merged;
 mod manifest;
+mod merged;
 mod rows;
 mod segment;
 mod version;
@@ -19,16 +19,17 @@ pub use feedback::Feedback;
 pub use identifier::{
     Identifier, IdentifierError, MAX_IDENTIFIER, check_event_type, check_identifier, deterministic_id,
 };
-pub use merged::Merged;
 pub use manifest::{
     CheckedSegments, DamagedSegment, Digesting, MANIFESTS, ManifestFile, SegmentManifest, check_segments, digest,
     manifests,
 };
+pub use merged::Merged;
 pub use segment::{Columns, DateSegments, SegmentError, SegmentReader, count, segments};
 pub use version::{SCHEMA_KEY, schema_version, segment_version};
 
 /// The version of the journal's columns; written into every segment's metadata.
 ///
-/// Version 2 added to decisions `marginal_draws` and every column after it; segments of version 1 still read. Whoever
+/// Version 2 added to decisions `marginal_draws` and every column after it, version 3 `omitted_features`; segments of all
+/// earlier versions still read. Whoever
 /// raises it keeps a journal of the version before in `tests/data/journals`.
-pub const SCHEMA_VERSION: u32 = 2;
+pub const SCHEMA_VERSION: u32 = 3;

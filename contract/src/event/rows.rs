@@ -66,6 +66,7 @@ struct Rows {
     baseline: Option<ListArray>,
     catalogue_version: Option<Int64Array>,
     alternatives: Option<AlternativeRows>,
+    omitted_features: Option<ListArray>,
 }
 
 impl Rows {
@@ -109,6 +110,7 @@ impl Rows {
             baseline: later("baseline")?.map(|array| array.as_list().clone()),
             catalogue_version: later("catalogue_version")?.map(|array| array.as_primitive::<Int64Type>().clone()),
             alternatives: later("alternatives")?.map(|array| AlternativeRows::of(array.as_list())),
+            omitted_features: later("omitted_features")?.map(|array| array.as_list().clone()),
         })
     }
 
@@ -149,6 +151,7 @@ impl Rows {
                 .as_ref()
                 .and_then(|array| array.is_valid(row).then(|| array.value(row))),
             alternatives: self.alternatives.as_ref().map_or_else(Vec::new, |array| array.get(row)),
+            omitted_features: self.omitted_features.as_ref().map_or_else(Vec::new, |array| texts(array, row)),
         })
     }
 }

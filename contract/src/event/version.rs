@@ -1,11 +1,13 @@
 //! Versions of the journal's schema: what a segment was written with, and what its columns hold that came later.
 
+use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, ListArray, StringArray, new_empty_array, new_null_array};
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Field};
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::file::metadata::ParquetMetaData;
 
 use super::{SCHEMA_VERSION, SegmentError};
@@ -13,8 +15,8 @@ use super::{SCHEMA_VERSION, SegmentError};
 /// The key of a file's metadata that holds the version.
 pub const SCHEMA_KEY: &str = "slated.schema";
 
-/// Columns that came with version 2; all of decisions.
-const VERSION_2: [&str; 9] = [
+/// Columns that came with version 2, and with version 3; all of decisions.
+const LATER: [&str; 10] = [
     "marginal_draws",
     "mode",
     "not_evaluable",
@@ -24,6 +26,7 @@ const VERSION_2: [&str; 9] = [
     "baseline",
     "catalogue_version",
     "alternatives",
+    "omitted_features",
 ];
 
 /// The version of the schema that a file was written with; `None` where another writer did not say.
@@ -54,9 +57,19 @@ pub fn segment_version(path: &Path) -> Result<Option<u32>, SegmentError> {
     schema_version(&metadata).map_err(SegmentError::at(path))
 }
 
+/// Refuses a segment of a version that this slated does not know; one that does not read at all is not refused for that.
+///
+/// # Errors
+/// Such a version.
+pub fn refuse_newer(path: &Path) -> Result<(), SegmentError> {
+    let Ok(file) = File::open(path) else { return Ok(()) };
+    let Ok(builder) = ParquetRecordBatchReaderBuilder::try_new(file) else { return Ok(()) };
+    schema_version(builder.metadata()).map(drop).map_err(SegmentError::at(path))
+}
+
 /// What a column that came with a later version holds in a segment from before it; `None` where it was always there.
 pub fn before(column: &Field, rows: usize) -> Option<ArrayRef> {
-    if !VERSION_2.contains(&column.name().as_str()) {
+    if !LATER.contains(&column.name().as_str()) {
         return None;
     }
     match column.data_type() {
@@ -79,7 +92,7 @@ mod tests {
     #[test]
     fn columns_from_before_read_as_events_do() {
         let batch = encode(&[Decision::default(), Decision::default()]).unwrap();
-        for name in VERSION_2 {
+        for name in LATER {
             let (index, field) = Decision::columns().column_with_name(name).unwrap();
             assert_eq!(&before(field, 2).unwrap(), batch.column(index), "{name}");
         }

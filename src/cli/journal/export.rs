@@ -7,6 +7,7 @@ use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use clap::{Args, ValueEnum};
 
 use crate::cli::Global;
+use crate::cli::exit::Refused;
 use crate::cli::progress::bar;
 use crate::journal::exchange::{self, ExportSettings, export};
 use crate::settings::Flag;
@@ -20,7 +21,7 @@ Examples:
   slated journal export --format parquet --policy shop --journal s3://bucket/journal --out shop
 
 JSON lines, CSV and Parquet all hold every event exactly; `slated journal import` reads them back. Only closed segments
-are exported.")]
+are exported. Ends with 5 where segments are damaged; the others are exported.")]
 pub struct ExportArgs {
     /// The form of the files.
     #[arg(long, value_name = "FORMAT", default_value = "jsonl")]
@@ -109,5 +110,10 @@ pub fn run(global: &Global, args: &ExportArgs) -> anyhow::Result<()> {
     let events = bar("exporting", None);
     let report = runtime.block_on(export(&settings.journal.folder, &wanted, &mut || events.inc(1)));
     events.finish_and_clear();
-    super::print(&report?, args.json)
+    let report = report?;
+    super::print(&report, args.json)?;
+    match report.damaged.len() {
+        0 => Ok(()),
+        damaged => Err(Refused(format!("{damaged} segments are damaged, and their events are not exported")).into()),
+    }
 }

@@ -7,7 +7,10 @@ use std::path::{Path, PathBuf};
 use arrow::array::AsArray;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use slated_contract::event::{Columns, DateSegments, Decision, Feedback, Merged, RouteChange, SegmentError, segments};
+use slated_contract::event::{
+    CheckedSegments, Columns, DamagedSegment, DateSegments, Decision, Feedback, Merged, RouteChange, SegmentError,
+    check_segments, segments,
+};
 use slated_trainer::dataset::local;
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -53,6 +56,8 @@ pub struct ExportSettings {
 pub struct ExportReport {
     /// The files.
     pub files: Vec<ExportedFile>,
+    /// Segments that are damaged; what they hold is not in the files.
+    pub damaged: Vec<DamagedSegment>,
 }
 
 /// One file.
@@ -67,7 +72,7 @@ pub struct ExportedFile {
 }
 
 /// Exports closed segments of a journal, a folder or an address in an object store. Into a folder, each kind goes to a
-/// folder of its own, one file a date. `advance` is told of every event.
+/// folder of its own, one file a date. Damaged segments are passed over and reported. `advance` is told of every event.
 ///
 /// # Errors
 /// A journal that does not read or has no such events, a target that cannot be written or would be mixed with what is
@@ -83,18 +88,18 @@ pub async fn export(
     let mut exporting = Exporting { settings, target, report: &mut report, advance };
     let wanted = |kind| settings.kind.is_none_or(|wanted| wanted == kind);
     if wanted(Kind::Decisions) {
-        exporting.kind(&segments::<Decision>(&folder)?, |decision: &Decision| {
+        exporting.kind(&folder, |decision: &Decision| {
             settings.policy.as_ref().is_none_or(|policy| *policy == decision.policy)
         })?;
     }
     if wanted(Kind::Feedback) {
         let about = settings.policy.as_ref().map(|policy| decisions_of(&folder, policy)).transpose()?;
-        exporting.kind(&segments::<Feedback>(&folder)?, |feedback: &Feedback| {
+        exporting.kind(&folder, |feedback: &Feedback| {
             about.as_ref().is_none_or(|about| about.contains(&xxh3_128(feedback.decision_id.as_bytes())))
         })?;
     }
     if wanted(Kind::Changes) {
-        exporting.kind(&segments::<RouteChange>(&folder)?, |change: &RouteChange| {
+        exporting.kind(&folder, |change: &RouteChange| {
             settings.policy.as_ref().is_none_or(|policy| *policy == change.policy)
         })?;
     }
@@ -132,14 +137,12 @@ struct Exporting<'a> {
 }
 
 impl Exporting<'_> {
-    fn kind<E: Line + Check>(
-        &mut self,
-        dates: &[DateSegments],
-        wanted: impl Fn(&E) -> bool,
-    ) -> Result<(), ExchangeError> {
+    fn kind<E: Line + Check>(&mut self, journal: &Path, wanted: impl Fn(&E) -> bool) -> Result<(), ExchangeError> {
         let ExportSettings { format, after, before, .. } = self.settings;
+        let CheckedSegments { sound, damaged, .. } = check_segments::<E>(journal, segments::<E>(journal)?)?;
+        self.report.damaged.extend(damaged);
         let mut whole: Option<(PathBuf, FileWriter<E>)> = None;
-        for DateSegments { date, files } in dates {
+        for DateSegments { date, files } in &sound {
             let outside = |limit: &Option<DateTime<Utc>>, beyond: fn(&str, &str) -> bool| {
                 limit.is_some_and(|limit| beyond(date, &limit.format("%Y-%m-%d").to_string()))
             };
@@ -207,6 +210,7 @@ impl fmt::Display for ExportReport {
             write!(formatter, "\n{:width$} {events:>10}", file.display().to_string())?;
         }
         let total: u64 = self.files.iter().map(|file| file.events).sum();
-        write!(formatter, "\n{:width$} {total:>10}", "total")
+        write!(formatter, "\n{:width$} {total:>10}", "total")?;
+        self.damaged.iter().try_for_each(|damaged| write!(formatter, "\n{damaged}"))
     }
 }

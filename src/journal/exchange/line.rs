@@ -109,6 +109,8 @@ struct DecisionLine {
     catalogue_version: Option<i64>,
     #[serde(default)]
     alternatives: Vec<Alternative>,
+    #[serde(default)]
+    omitted_features: Vec<String>,
 }
 
 #[derive(Serialize, Deserialize)]

@@ -13,8 +13,8 @@ mod summary;
 
 pub use infer::{InferError, SchemaInference};
 pub use join::{Joined, Outcome, Outcomes};
-pub use query::{JournalQuery, QueryError, Rows, TABLES};
 pub use mirror::{MirrorError, RemoteJournal, is_url, local};
+pub use query::{JournalQuery, QueryError, Rows, TABLES};
 pub use reader::{Dataset, DatasetError, DatasetSettings, Round};
 pub use sound::sound_segments;
 pub use summary::{DatasetSummary, RoundDigest};

@@ -13,12 +13,13 @@ use datafusion::logical_expr::{Expr, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::{SQLOptions, SessionContext};
 use futures::StreamExt;
-use slated_contract::event::{DateSegments, Decision, Event, Feedback, RouteChange, SegmentError, segments};
+use slated_contract::event::{DateSegments, Decision, Event, Feedback, RouteChange, SegmentError};
 use thiserror::Error;
 
 use super::join::session;
 use super::mirror::{MirrorError, local};
 use super::scan::table;
+use super::sound::sound_segments;
 
 /// The tables, and the views made of them.
 pub const TABLES: [&str; 5] = [Decision::KIND, Feedback::KIND, RouteChange::KIND, "joined", "slates"];
@@ -71,14 +72,15 @@ pub struct Rows {
 
 impl JournalQuery {
     /// Opens a journal, a folder or an address in an object store, whose copy is kept in `cache`. Queries spill to disk
-    /// beyond `memory_limit_mib`.
+    /// beyond `memory_limit_mib`. Damaged segments are named in the log and passed over.
     ///
     /// # Errors
     /// A journal that does not read or has no segments.
     pub async fn open(journal: &Path, cache: Option<&Path>, memory_limit_mib: usize) -> Result<Self, QueryError> {
         let folder = local(journal, cache).await?;
-        let (decisions, feedback, changes) =
-            (segments::<Decision>(&folder)?, segments::<Feedback>(&folder)?, segments::<RouteChange>(&folder)?);
+        let (decisions, _) = sound_segments::<Decision>(&folder, None)?;
+        let (feedback, _) = sound_segments::<Feedback>(&folder, None)?;
+        let (changes, _) = sound_segments::<RouteChange>(&folder, None)?;
         if decisions.is_empty() && feedback.is_empty() && changes.is_empty() {
             return Err(QueryError::Empty(journal.to_owned()));
         }
