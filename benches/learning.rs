@@ -62,6 +62,7 @@ fn read(journal: &Path) -> anyhow::Result<f64> {
         policy: None,
         source: None,
         after: None,
+        until: None,
         cache: None,
         memory_limit_mib: 512,
     };

@@ -18,7 +18,7 @@ use slated_trainer::ope::{IntervalMethod, IntervalSettings};
 use super::Global;
 use super::exit::Refused;
 use super::progress::Drawn;
-use crate::evaluation::{EvidenceSettings, Gathered, gather};
+use crate::evaluation::{EvidenceSettings, Gathered, SessionEvidenceSettings, gather, gather_sessions};
 use crate::journal::verify::{Verifier, VerifySettings};
 use crate::serving::{EngineSettings, LoadedPolicy};
 use crate::settings::Flag;
@@ -36,6 +36,7 @@ const LOGGED: &str = "logged";
 Examples:
   slated evaluate --policy shop:2 --baseline shop:1
   slated evaluate --policy shop --baseline logged --threshold 0.001 --write
+  slated evaluate --policy shop:2 --baseline shop:1 --horizon session
   slated evaluate --policy shop --settings evaluate.toml --json
 
 A settings file holds the same and more:
@@ -91,6 +92,10 @@ pub struct EvaluateArgs {
     /// For slates: what the reward of an item may depend on.
     #[arg(long, value_name = "WHAT")]
     reward_depends_on: Option<DependenceName>,
+    /// Whether a policy's value is what its decisions earn, or the return of whole sessions, in which a decision answers for
+    /// what it leads to; for slates of one item.
+    #[arg(long, value_name = "WHAT", default_value = "decision")]
+    horizon: Horizon,
     /// Do not replay the log; the verdict says so.
     #[arg(long)]
     no_replay: bool,
@@ -103,6 +108,14 @@ pub struct EvaluateArgs {
     /// Put the result into the policy's manifest, whatever it is.
     #[arg(long)]
     write: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Horizon {
+    /// Each decision by itself.
+    Decision,
+    /// Whole sessions.
+    Session,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -176,7 +189,17 @@ pub fn run(global: &Global, args: &EvaluateArgs) -> anyhow::Result<()> {
 
     let runtime = tokio::runtime::Runtime::new().context("cannot start the reader")?;
     let mut progress = Drawn::default();
-    let gathered = runtime.block_on(gather(&candidate, baseline.as_ref(), &settings, verifier, &mut progress));
+    let gathered = runtime.block_on(async {
+        match args.horizon {
+            Horizon::Decision => gather(&candidate, baseline.as_ref(), &settings, verifier, &mut progress).await,
+            Horizon::Session => {
+                let sessions = SessionEvidenceSettings::of(settings.data, settings.seed);
+                let policies: Vec<&LoadedPolicy> = [&candidate].into_iter().chain(&baseline).collect();
+                let gathered = gather_sessions(&policies, &sessions, verifier, &mut progress).await?;
+                Ok(gathered.pair(0, baseline.as_ref().map(|_| 1)))
+            }
+        }
+    });
     progress.finish();
     let gathered = gathered?;
     let names = (title(&candidate), baseline.as_ref().map_or_else(|| LOGGED.to_owned(), title));

@@ -105,6 +105,8 @@ pub async fn gather(
                         row.push_slate(&seen, log)?;
                     }
                 }
+                // Whole sessions are what `gather_sessions` gathers.
+                Evidence::Sessions(_) => {}
             }
         }
     }
@@ -114,7 +116,11 @@ pub async fn gather(
 
 /// What a policy makes of the decisions, each with noise of its own. Two policies that sample get the same noise, so that
 /// their difference is not that of their luck.
-async fn rescore(policy: &LoadedPolicy, decisions: &[&Decision], seed: u64) -> Result<Vec<Rescored>, ReplayError> {
+pub(super) async fn rescore(
+    policy: &LoadedPolicy,
+    decisions: &[&Decision],
+    seed: u64,
+) -> Result<Vec<Rescored>, ReplayError> {
     let exploration = policy.manifest.exploration;
     stream::iter(decisions)
         .map(|decision| policy.rescore(decision, exploration, DecisionSeed::derive(seed, &decision.decision_id)))

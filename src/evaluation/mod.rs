@@ -2,13 +2,15 @@
 //!
 //! The journal is read twice. The first pass fits a [`RewardModel`] in parts, so that no round is told its own reward; the
 //! second, [`gather`], scores each decision with both policies through ONNX Runtime and adds it to the log of the
-//! evaluation.
+//! evaluation. [`gather_sessions`] does the same for whole sessions, of which it keeps a sample in memory instead.
 
 mod evidence;
 mod reward_model;
+mod sessions;
 
 pub use evidence::{EvidenceSettings, Gathered, gather};
 pub use reward_model::RewardModel;
+pub use sessions::{GatheredSessions, SessionEvidenceSettings, gather_sessions};
 
 use slated_contract::event::Decision;
 use slated_contract::feature::{EncodeError, SchemaError};
@@ -52,6 +54,9 @@ pub enum EvidenceError {
          policy's own slates must be shown before a policy can be evaluated on them"
     )]
     NoneEvaluable,
+    /// Sessions that cannot be evaluated.
+    #[error("{0}")]
+    Sessions(String),
     /// Replaying the log.
     #[error(transparent)]
     Verify(#[from] VerifyError),

@@ -80,6 +80,7 @@ fn settings(journal: &Path, reward: RewardDefinition) -> DatasetSettings {
         policy: None,
         source: None,
         after: None,
+        until: None,
         cache: None,
         memory_limit_mib: 64,
     }

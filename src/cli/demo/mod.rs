@@ -142,6 +142,7 @@ fn settings(journal: &Path, seed: u64) -> TrainSettings {
             policy: None,
             source: None,
             after: None,
+            until: None,
             cache: None,
             memory_limit_mib: 512,
         },

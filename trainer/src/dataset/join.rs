@@ -28,7 +28,7 @@ use super::{DatasetError, DatasetSettings};
 /// Columns of decisions, by which they are chosen and joined.
 const CHOOSING: [&str; 4] = ["decision_id", "time", "policy", "source"];
 /// Columns of feedback that the join brings.
-const JOINED: [&str; 7] = ["decision_id", "feedback_id", "occurred", "event", "value", "item", "position"];
+const JOINED: [&str; 8] = ["decision_id", "feedback_id", "time", "occurred", "event", "value", "item", "position"];
 /// The condition that chooses every decision.
 const EVERY: &str = "true";
 
@@ -95,11 +95,12 @@ impl Outcomes {
         context.register_table("decisions", Arc::new(table::<Decision>(decisions, &CHOOSING)?))?;
         context.register_table("feedback", Arc::new(table::<Feedback>(feedback, &JOINED)?))?;
         let chosen = filter(settings);
+        let received = settings.until.map_or_else(|| EVERY.to_owned(), |until| format!("time <= {}", moment(until)));
         // Files of several services may hold one decision twice; it has its feedback once.
         let joined = format!(
             "SELECT d.time, d.decision_id, f.feedback_id, f.occurred, f.event, f.value, f.item, f.\"position\"
              FROM (SELECT decision_id, min(time) AS time FROM decisions WHERE {chosen} GROUP BY decision_id) d
-             LEFT JOIN feedback f ON d.decision_id = f.decision_id
+             LEFT JOIN (SELECT * FROM feedback WHERE {received}) f ON d.decision_id = f.decision_id
              ORDER BY d.time, d.decision_id"
         );
         Ok(Self {
@@ -107,7 +108,10 @@ impl Outcomes {
                 EVERY => rows(decisions)?,
                 _ => count(&context, &format!("SELECT count(*) FROM decisions WHERE {chosen}")).await?,
             },
-            feedback: rows(feedback)?,
+            feedback: match received.as_str() {
+                EVERY => rows(feedback)?,
+                _ => count(&context, &format!("SELECT count(*) FROM feedback WHERE {received}")).await?,
+            },
             stream: context.sql(&joined).await?.execute_stream().await?,
             ready: VecDeque::new(),
             open: None,
@@ -224,7 +228,12 @@ pub(super) fn chosen_dates(
     settings: &DatasetSettings,
 ) -> Result<(Vec<DateSegments>, u64), DatasetError> {
     let from = settings.after.as_ref().map(|(after, _)| after.format("%Y-%m-%d").to_string());
-    Ok(sound_segments::<Decision>(journal, from.as_deref())?)
+    let (mut decisions, damaged) = sound_segments::<Decision>(journal, from.as_deref())?;
+    if let Some(until) = settings.until {
+        let date = until.format("%Y-%m-%d").to_string();
+        decisions.retain(|segments| segments.date <= date);
+    }
+    Ok((decisions, damaged))
 }
 
 /// A context in which queries spill to disk beyond so much memory.
@@ -257,8 +266,13 @@ fn filter(settings: &DatasetSettings) -> String {
     conditions.extend(settings.policy.as_ref().map(|policy| format!("policy = {}", quote(policy))));
     conditions.extend(settings.source.as_ref().map(|source| format!("source = {}", quote(source))));
     conditions.extend(settings.after.as_ref().map(|(time, id)| {
-        let time = format!("to_timestamp_micros({})", time.timestamp_micros());
+        let time = moment(*time);
         format!("(time > {time} OR (time = {time} AND decision_id > {}))", quote(id))
     }));
+    conditions.extend(settings.until.map(|until| format!("time <= {}", moment(until))));
     if conditions.is_empty() { EVERY.to_owned() } else { conditions.join(" AND ") }
+}
+
+fn moment(time: DateTime<Utc>) -> String {
+    format!("to_timestamp_micros({})", time.timestamp_micros())
 }

@@ -40,6 +40,10 @@ pub struct DatasetSettings {
     /// Only decisions after this one, in the order of (time, id).
     #[serde(default)]
     pub after: Option<(DateTime<Utc>, String)>,
+    /// Only what was journalled by then, decisions and feedback alike: what is read so today reads the same tomorrow,
+    /// however much feedback on these decisions comes meanwhile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<DateTime<Utc>>,
     /// Memory for sorting and joining, in MiB; beyond it the query spills to disk.
     #[serde(default = "memory_limit_mib")]
     pub memory_limit_mib: usize,
@@ -214,7 +218,8 @@ impl Dataset {
 fn chosen(decision: &Decision, settings: &DatasetSettings) -> bool {
     let is = |wanted: &Option<String>, value: &str| wanted.as_ref().is_none_or(|wanted| wanted == value);
     let after = settings.after.as_ref().is_none_or(|(time, id)| decision.order() > (*time, id.as_str()));
-    is(&settings.policy, &decision.policy) && is(&settings.source, &decision.source) && after
+    let until = settings.until.is_none_or(|until| decision.time <= until);
+    is(&settings.policy, &decision.policy) && is(&settings.source, &decision.source) && after && until
 }
 
 fn bad(decision: &Decision, problem: String) -> DatasetError {

@@ -9,6 +9,8 @@ use slated_contract::policy::LearnedUntil;
 use slated_contract::reward::RewardDefinition;
 use slated_contract::session::SessionSettings;
 
+use xxhash_rust::xxh3::xxh3_64;
+
 use crate::replay::{Logged, NStep, Replay, ReplaySettings, Step, Transition};
 use crate::rollout::Observation;
 
@@ -150,11 +152,24 @@ impl Experience {
     }
 }
 
+/// The number of a user, or of the session where no user is named, by the id.
+#[must_use]
+pub fn user_number(id: &str) -> u64 {
+    xxh3_64(id.as_bytes())
+}
+
+/// Whether the user of this number is among the share of users who are kept out of learning, for the validation loss or for
+/// whoever evaluates what was learned.
+#[must_use]
+pub fn is_kept_out(user: u64, share: f64) -> bool {
+    ((user >> 11) as f64 / (1_u64 << 53) as f64) < share
+}
+
 impl Episode {
     /// Whether the user is among the share `validation` of users who are kept out of learning.
     #[must_use]
     pub fn is_kept_out(&self, validation: f64) -> bool {
-        ((self.user >> 11) as f64 / (1_u64 << 53) as f64) < validation
+        is_kept_out(self.user, validation)
     }
 
     /// Hands over its transitions, each beginning one step after the one before.

@@ -8,7 +8,7 @@ use slated_contract::feature::{EncodeError, Encoder, Features};
 use slated_contract::session::{SessionAccumulator, SessionSettings};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::episodes::{Episode, LoggedStep};
+use super::episodes::{Episode, LoggedStep, user_number};
 use super::error::OfflineError;
 use crate::replay::{Logged, Propensity};
 use crate::rollout::Observation;
@@ -116,7 +116,7 @@ impl Gatherer {
         self.sessions.push(Session {
             // Whoever is not named is someone else each time.
             episode: Episode {
-                user: user.map_or_else(|| xxh3_64(&index.to_le_bytes()), |user| xxh3_64(user.as_bytes())),
+                user: user.map_or_else(|| xxh3_64(&index.to_le_bytes()), |user| user_number(user)),
                 steps: Vec::new(),
             },
             accumulator: self.fresh.clone(),
@@ -130,9 +130,14 @@ impl Gatherer {
         index
     }
 
-    /// The sessions, in the order in which they began.
-    pub fn finish(self) -> Vec<Episode> {
-        self.sessions.into_iter().map(|session| session.episode).collect()
+    /// The sessions, in the order in which they began, without those that may go on: the last decision of each is more than
+    /// `open_seconds` before that of the log.
+    pub fn finish(self, open_seconds: f64) -> Vec<Episode> {
+        let end = self.sessions.iter().map(|session| session.last).max();
+        let ended = |session: &Session| {
+            open_seconds == 0.0 || end.is_none_or(|end| (end - session.last).as_seconds_f64() > open_seconds)
+        };
+        self.sessions.into_iter().filter(ended).map(|session| session.episode).collect()
     }
 }
 
@@ -170,7 +175,7 @@ mod tests {
         add(None, Some("u"), 131);
         add(Some("s"), None, 9000);
         add(None, None, 9001);
-        let episodes = gatherer.finish();
+        let episodes = gatherer.finish(0.0);
         let rewards: Vec<Vec<f64>> =
             episodes.iter().map(|episode| episode.steps.iter().map(|step| step.reward).collect()).collect();
         let expected: [&[f64]; 6] = [&[0.0, 9000.0], &[10.0, 70.0], &[20.0], &[80.0], &[131.0], &[9001.0]];

@@ -94,7 +94,7 @@ async fn read(
         }
     }
     let summary = rounds.summary().clone();
-    let episodes = gatherer.finish();
+    let episodes = gatherer.finish(settings.episodes.open_seconds);
     let (reward, feedback) = (data.reward.clone(), summary.counted_feedback);
     let experience = Experience { features, session, episodes, reward, feedback, until };
     Ok((experience, summary))

@@ -15,7 +15,7 @@ mod simulated;
 
 pub use algorithm::OfflineAlgorithm;
 pub use bundle::LearnedOffline;
-pub use episodes::{Episode, Experience, LoggedStep, SessionEnd};
+pub use episodes::{Episode, Experience, LoggedStep, SessionEnd, is_kept_out, user_number};
 pub use error::OfflineError;
 pub use journal::read_journal;
 pub use run::{OfflineOutcome, check_offline, train_offline};

@@ -59,6 +59,9 @@ pub struct EpisodeSettings {
     /// Decisions without a session's id belong to one session of their user while they are at most so far apart. A decision
     /// that names neither user nor session is a session of its own.
     pub gap_seconds: f64,
+    /// Sessions that decided something in so many seconds before the log's end are still going on, and are left out.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub open_seconds: f64,
     /// What the last decision of a session means.
     pub end: SessionEnd,
     /// The share of users who are kept out of learning, for the validation loss; which they are depends on their ids alone.
@@ -67,7 +70,7 @@ pub struct EpisodeSettings {
 
 impl Default for EpisodeSettings {
     fn default() -> Self {
-        Self { gap_seconds: 1800.0, end: SessionEnd::Terminal, validation: 0.1 }
+        Self { gap_seconds: 1800.0, open_seconds: 0.0, end: SessionEnd::Terminal, validation: 0.1 }
     }
 }
 
@@ -99,6 +102,11 @@ fn optional<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<
     preset_or_table(deserializer).map(Some)
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+fn is_zero(value: &f64) -> bool {
+    *value == 0.0
+}
+
 const fn one() -> u64 {
     1
 }
@@ -126,7 +134,7 @@ impl OfflineSettings {
         let between = |key: &str, value: u64, least: u64, most: u64| {
             (!(least..=most).contains(&value)).then(|| format!("`{key}` is {value}, allowed are {least} to {most}"))
         };
-        let EpisodeSettings { gap_seconds, validation, .. } = self.episodes;
+        let EpisodeSettings { gap_seconds, open_seconds, validation, .. } = self.episodes;
         between("updates", self.updates, 1, Self::MAX_UPDATES)
             .or_else(|| between("checkpoint_every", self.checkpoint_every, 1, Self::MAX_UPDATES))
             .or_else(|| between("evaluation.transitions", self.evaluation.transitions as u64, 1, 10_000_000))
@@ -135,6 +143,10 @@ impl OfflineSettings {
             .or_else(|| {
                 (!(gap_seconds.is_finite() && gap_seconds > 0.0))
                     .then(|| format!("`episodes.gap_seconds` is {gap_seconds}, it must be finite and above 0"))
+            })
+            .or_else(|| {
+                (!(open_seconds.is_finite() && open_seconds >= 0.0))
+                    .then(|| format!("`episodes.open_seconds` is {open_seconds}, it must be finite and at least 0"))
             })
             .or_else(|| {
                 (!(0.0..1.0).contains(&validation))

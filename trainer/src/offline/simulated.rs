@@ -129,7 +129,7 @@ impl Observer for Block<'_> {
     }
 
     fn finish(&mut self) -> Result<(), ObserverError> {
-        let episodes = self.gatherer.take().map(Gatherer::finish).unwrap_or_default();
+        let episodes = self.gatherer.take().map(|gatherer| gatherer.finish(0.0)).unwrap_or_default();
         let mut gathered = self.gathered.lock().unwrap_or_else(PoisonError::into_inner);
         gathered.extend(self.order.drain(..).zip(episodes));
         Ok(())

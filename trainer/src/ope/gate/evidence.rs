@@ -1,5 +1,6 @@
 //! What the gate looks at: the same rows of a log, seen with each of both policies in mind.
 
+use super::super::sequence::{DoubleReinforcement, FittedQ, PerDecisionIs, SequenceLog, WeightedPerDecisionIs};
 use super::super::single::{DirectMethod, DoublyRobust, Ips, SelfNormalisedDoublyRobust, SelfNormalisedIps, SingleLog};
 use super::super::slate::{
     CascadeDoublyRobust, Dependence, IndependentIps, RewardInteractionIps, SelfNormalisedIndependentIps,
@@ -25,7 +26,15 @@ pub enum Evidence {
     Single(Pair<SingleLog>),
     /// Decisions show several.
     Slates(Pair<SlateLog>),
+    /// Whole sessions, whose value is the return: what a decision leads to counts.
+    Sessions(Pair<SequenceLog>),
 }
+
+/// The ridge of the linear models of sessions, on sums over their steps: features are of the order of 1, so that it is
+/// felt in short logs alone.
+const RIDGE: f64 = 1.0;
+/// The parts of a log by which a session's value is told by models that have not seen its user.
+const FOLDS: usize = 3;
 
 /// A log that the gate can judge.
 pub(super) trait Judged: Log + Sized + 'static {
@@ -90,5 +99,24 @@ impl Judged for SlateLog {
 
     fn diagnose(&self, dependence: Dependence) -> Result<Diagnostics, OpeError> {
         self.diagnostics(dependence)
+    }
+}
+
+impl Judged for SequenceLog {
+    fn estimators(_: Dependence, _: &Self) -> Vec<Box<dyn Estimator<Self>>> {
+        vec![
+            Box::new(DoubleReinforcement { lambda: RIDGE, folds: FOLDS }),
+            Box::new(FittedQ { lambda: RIDGE }),
+            Box::new(WeightedPerDecisionIs),
+            Box::new(PerDecisionIs),
+        ]
+    }
+
+    fn logged(&self) -> Contributions {
+        Contributions::mean(self.returns())
+    }
+
+    fn diagnose(&self, _: Dependence) -> Result<Diagnostics, OpeError> {
+        self.visits(&FittedQ { lambda: RIDGE })
     }
 }

@@ -72,6 +72,7 @@ pub fn judge(
     match evidence {
         Evidence::Single(pair) => judge_pair(pair, replay, names, settings),
         Evidence::Slates(pair) => judge_pair(pair, replay, names, settings),
+        Evidence::Sessions(pair) => judge_pair(pair, replay, names, settings),
     }
 }
 

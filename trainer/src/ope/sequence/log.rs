@@ -7,6 +7,7 @@ use super::super::diagnostics::{Diagnostics, Support, Weights, kish};
 use super::super::error::{finite, happened, probability, row};
 use super::super::estimator::Clusters;
 use super::super::{Log, OpeError};
+use super::FittedQ;
 
 /// One decision of an episode. An action may be a whole slate, with its joint propensities.
 #[derive(Debug, Clone, Copy, Default)]
@@ -178,6 +179,38 @@ impl SequenceLog {
         Ok(Diagnostics {
             weights: Weights::of(&weights, self.clusters()),
             effective_rewards: kish(&weighted),
+            uniform: None,
+            support: self.support.clone(),
+            reliability: None,
+        })
+    }
+
+    /// What the log can say of the evaluation policy, by how often both policies visit what was seen: the effective sizes
+    /// are those of the density ratios of `fitted`, in decisions. A product of weights over a session says that a log holds
+    /// next to nothing of a policy that differs in every decision, however many like decisions it holds.
+    ///
+    /// The mean, its error and p-value are those of the single decisions' ratios `pi(a | s) / p`, whose mean is 1 where the
+    /// propensities are true; that of density ratios is made to be so by the fit.
+    ///
+    /// # Errors
+    /// An empty log, or one without features; singular equations.
+    pub fn visits(&self, fitted: &FittedQ) -> Result<Diagnostics, OpeError> {
+        if self.ends.is_empty() {
+            return Err(OpeError::Empty(Self::ROW));
+        }
+        let of_steps = |clusters: &[u32]| -> Vec<u32> {
+            self.episodes().zip(clusters).flat_map(|(steps, &cluster)| steps.map(move |_| cluster)).collect()
+        };
+        // The steps of a session are not independent, whether or not users are named.
+        let own: Vec<u32> = (0..).take(self.rows()).collect();
+        let clusters = of_steps(self.clusters().unwrap_or(&own));
+        let ratios = fitted.density_ratios(self)?;
+        let rewarded: Vec<f64> = ratios.iter().zip(&self.reward).map(|(ratio, reward)| ratio * reward).collect();
+        let single = Weights::of(&self.ratio, Some(&clusters));
+        let (mean, standard_error, p_value) = (single.mean, single.standard_error, single.p_value);
+        Ok(Diagnostics {
+            weights: Weights { mean, standard_error, p_value, ..Weights::of(&ratios, Some(&clusters)) },
+            effective_rewards: kish(&rewarded),
             uniform: None,
             support: self.support.clone(),
             reliability: None,
