@@ -60,7 +60,7 @@ pub async fn load(
     let version: u64 =
         version.parse().map_err(|_| Problem::malformed(format!("version `{version}` is not a number")))?;
     let by = caller.map_or_else(|| "admin API".to_owned(), |Extension(Caller(name))| format!("key {name}"));
-    let reason = Reason { by, why: "load".to_owned() };
+    let reason = Reason { by, why: "load".to_owned(), id: None };
     app.traffic.change(&name, Action::Promote { version }, reason).await?;
     Ok(Json(LoadedVersion { name, version }))
 }

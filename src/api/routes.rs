@@ -23,6 +23,10 @@ pub struct RouteRequest {
     /// Why; kept in the journal.
     #[schema(example = "version 2 won the offline evaluation")]
     pub why: String,
+    /// The change's id in the journal; one is made where absent. A change that is asked for again with its id is journalled
+    /// once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub change_id: Option<String>,
 }
 
 /// The route in force.
@@ -59,7 +63,8 @@ pub async fn change(
     Path(name): Path<String>,
     JsonBody(request): JsonBody<RouteRequest>,
 ) -> Result<Json<RouteResponse>, Problem> {
-    for (field, text) in [("by", &request.by), ("why", &request.why)] {
+    let texts = [("by", Some(&request.by)), ("why", Some(&request.why)), ("change_id", request.change_id.as_ref())];
+    for (field, text) in texts.into_iter().filter_map(|(field, text)| Some((field, text?))) {
         check_identifier(text).map_err(|error| Problem::identifier(field, &error))?;
     }
     // Whoever the request says it is, the key is whose it is.
@@ -67,7 +72,7 @@ pub async fn change(
         Some(Extension(Caller(key))) => format!("{} (key {key})", request.by),
         None => request.by,
     };
-    let reason = Reason { by, why: request.why };
+    let reason = Reason { by, why: request.why, id: request.change_id };
     let route = app.traffic.change(&name, request.change, reason).await?;
     Ok(Json(RouteResponse { policy: name, route }))
 }

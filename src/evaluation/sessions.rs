@@ -56,7 +56,7 @@ pub struct GatheredSessions {
 
 impl SessionEvidenceSettings {
     /// How many random features there are unless told otherwise.
-    pub const FEATURES: usize = 200;
+    pub const FEATURES: usize = 300;
     /// The most sessions unless told otherwise: a thousand numbers a decision are held in memory for each policy.
     pub const MOST: usize = 3000;
 

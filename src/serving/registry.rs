@@ -167,6 +167,11 @@ impl Registry {
         saved: Option<&RouteState>,
     ) -> Result<RouteState, RegistryError> {
         let on_disk = || policy::versions(&self.models, name).unwrap_or_default();
+        // What is held back goes live where a route names it, and only there.
+        let free = || {
+            let held = |version: &u64| policy::is_held(&self.models, name, *version);
+            on_disk().into_iter().filter(move |version| !held(version))
+        };
         if version.is_none()
             && let Some(saved) = saved
         {
@@ -181,7 +186,7 @@ impl Registry {
             tracing::error!(policy = name, "no version of the saved route can be served; trying the newest");
         }
         let pinned = version.is_some();
-        let tried = version.map_or_else(|| on_disk().into_iter().rev().collect(), |version| vec![version]);
+        let tried = version.map_or_else(|| free().rev().collect::<Vec<_>>(), |version| vec![version]);
         let mut first_refusal = None;
         for version in tried {
             match self.ready(name, version) {

@@ -7,6 +7,7 @@
 
 pub mod bandit;
 pub mod dataset;
+pub mod drift;
 pub mod env;
 pub mod learner;
 pub mod nn;

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// One change of a policy's route: what, by whom, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RouteChange {
-    /// Unique; a UUIDv7.
+    /// Unique; a UUIDv7 unless whoever asked for the change gave one.
     pub change_id: String,
     /// When it was made.
     #[serde(with = "ts_microseconds")]
@@ -16,7 +16,8 @@ pub struct RouteChange {
     pub source: String,
     /// The policy.
     pub policy: String,
-    /// `promote`, `rollback`, `split`, `canary`, `shadow` or `apprentice`.
+    /// `promote`, `rollback`, `split`, `canary`, `shadow` or `apprentice`; or `cycle`, which changes nothing: a cycle of the
+    /// autopilot ended.
     pub action: String,
     /// The route before, as JSON.
     pub before: String,

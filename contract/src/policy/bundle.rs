@@ -174,6 +174,28 @@ pub fn versions(models: &Path, name: &str) -> Result<Vec<u64>, BundleError> {
     Ok(versions)
 }
 
+/// A file beside the manifest: the version is served where a route names it, and does not go live for being the newest.
+pub const HELD: &str = "held";
+
+/// Whether a version waits for a route to name it.
+#[must_use]
+pub fn is_held(models: &Path, name: &str, version: u64) -> bool {
+    models.join(name).join(version.to_string()).join(HELD).exists()
+}
+
+/// Lets a version go live for being the newest, or holds it back.
+///
+/// # Errors
+/// The disk.
+pub fn hold(folder: &Path, held: bool) -> Result<(), BundleError> {
+    let path = folder.join(HELD);
+    let done = if held { write_durably(&path, b"") } else { fs::remove_file(&path).map_err(BundleError::io(&path)) };
+    match done {
+        Err(BundleError::Io { source, .. }) if !held && source.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => done,
+    }
+}
+
 /// The manifest in a bundle's folder, as it stands there: neither checked nor held against its model.
 ///
 /// # Errors

@@ -4,8 +4,8 @@ mod bundle;
 mod manifest;
 
 pub use bundle::{
-    Bundle, BundleError, BundleWriter, LEARNER, MANIFEST, MODEL, latest_version, read_manifest, record_evaluation,
-    sha256_hex, versions,
+    Bundle, BundleError, BundleWriter, HELD, LEARNER, MANIFEST, MODEL, hold, is_held, latest_version, read_manifest,
+    record_evaluation, sha256_hex, versions,
 };
 pub use manifest::{
     Algorithm, Comparison, Evaluation, FORMAT, LearnedUntil, Manifest, ManifestError, Parity, SlateLimits,

@@ -32,6 +32,8 @@ pub struct Reason {
     pub by: String,
     /// Why.
     pub why: String,
+    /// The id that the change has in the journal, where whoever asks gave one: what is asked again with it is journalled once.
+    pub id: Option<String>,
 }
 
 /// A change that was not made.
@@ -94,7 +96,7 @@ impl Traffic {
         let Some(rest) = rest else { return };
         tracing::warn!(policy, version, why, "the canary broke a guardrail and is taken back");
         metrics::counter!("slated_canary_rollbacks_total", "policy" => policy.to_owned()).increment(1);
-        let reason = Reason { by: "slated".to_owned(), why };
+        let reason = Reason { by: "slated".to_owned(), why, id: None };
         if let Err(error) = self.make(policy, Action::Promote { version: rest }, reason).await {
             tracing::error!(policy, version, %error, "the canary cannot be taken back");
         }
@@ -105,7 +107,7 @@ impl Traffic {
         let before = self.registry.state_before(policy, &action)?.route;
         let state = tokio::task::spawn_blocking(move || registry.prepare(&name, &asked)).await??;
         let change = RouteChange {
-            change_id: Uuid::now_v7().to_string(),
+            change_id: reason.id.unwrap_or_else(|| Uuid::now_v7().to_string()),
             time: Utc::now().trunc_subsecs(6),
             source: "service".to_owned(),
             policy: policy.to_owned(),
@@ -116,6 +118,10 @@ impl Traffic {
             why: reason.why,
         };
         self.journal.append_change(&change).await?;
+        if matches!(action, Action::Cycle { .. }) {
+            // The route is what it was, and so are the figures of a canary.
+            return Ok(state.route);
+        }
         let mut states = self.registry.states();
         states.insert(policy.to_owned(), state.clone());
         save(&self.path, &states)?;

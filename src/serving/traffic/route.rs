@@ -73,6 +73,11 @@ pub enum Action {
         /// Whether it is.
         enabled: bool,
     },
+    /// The route stays as it is: a cycle of the autopilot ended, and the journal keeps what came of it.
+    Cycle {
+        /// Its number.
+        cycle: u64,
+    },
 }
 
 /// Reads versions from the keys of an object; inside a tagged enum serde hands them over as the texts that they are.
@@ -116,6 +121,7 @@ impl Action {
             Self::Canary { .. } => "canary",
             Self::Shadow { .. } => "shadow",
             Self::Apprentice { .. } => "apprentice",
+            Self::Cycle { .. } => "cycle",
         }
     }
 }
@@ -194,6 +200,7 @@ impl Route {
                 Ok(Self { shadow, ..self.clone() })
             }
             Action::Apprentice { enabled } => Ok(Self { apprentice: *enabled, ..self.clone() }),
+            Action::Cycle { .. } => Ok(self.clone()),
         }
     }
 

@@ -18,7 +18,8 @@ type Look = Vec<(String, u64, Option<SystemTime>)>;
 /// not send.
 ///
 /// A version is tried once its files are the same at two looks, and, where it is refused, again once they have
-/// changed: a folder that is being copied is left alone, and the manifest's hash decides whether the copy is whole.
+/// changed: a folder that is being copied is left alone, and the manifest's hash decides whether the copy is whole. One
+/// that is held back ([`policy::HELD`]) is left to whoever holds it.
 pub async fn watch(registry: Arc<Registry>, traffic: Arc<Traffic>, period: Duration) {
     let mut before: BTreeMap<(String, u64), Look> = BTreeMap::new();
     let mut refused: BTreeMap<(String, u64), Look> = BTreeMap::new();
@@ -37,7 +38,8 @@ pub async fn watch(registry: Arc<Registry>, traffic: Arc<Traffic>, period: Durat
                     registry.looked_at(&name, version);
                     break;
                 }
-                let reason = Reason { by: "slated".to_owned(), why: "a newer version is in the folder".to_owned() };
+                let reason =
+                    Reason { by: "slated".to_owned(), why: "a newer version is in the folder".to_owned(), id: None };
                 match traffic.change(&name, Action::Promote { version }, reason).await {
                     // Versions between it and the one before are passed over.
                     Ok(_) => break,
@@ -50,7 +52,7 @@ pub async fn watch(registry: Arc<Registry>, traffic: Arc<Traffic>, period: Durat
 
 fn newer(models: &Path, name: &str, than: u64) -> Vec<(u64, Look)> {
     let versions = policy::versions(models, name).unwrap_or_default();
-    let newer = versions.into_iter().filter(|&version| version > than);
+    let newer = versions.into_iter().filter(|&version| version > than && !policy::is_held(models, name, version));
     newer.map(|version| (version, look(&models.join(name).join(version.to_string())))).collect()
 }
 

@@ -30,9 +30,9 @@ pub enum Evidence {
     Sessions(Pair<SequenceLog>),
 }
 
-/// The ridge of the linear models of sessions, on sums over their steps: features are of the order of 1, so that it is
-/// felt in short logs alone.
-const RIDGE: f64 = 1.0;
+/// The ridge of the linear models of sessions, on sums over their steps: what of a value is left to many features that are
+/// nearly the same must not be shrunk away.
+const RIDGE: f64 = 0.01;
 /// The parts of a log by which a session's value is told by models that have not seen its user.
 const FOLDS: usize = 3;
 
