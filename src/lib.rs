@@ -6,6 +6,7 @@
 
 pub mod access;
 pub mod api;
+pub mod autopilot;
 pub mod catalogue;
 pub mod cli;
 pub mod evaluation;

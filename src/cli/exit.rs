@@ -14,6 +14,7 @@ use slated_trainer::tune::{LogError, TuneError};
 
 use crate::access::AccessError;
 use crate::api::ServeError;
+use crate::autopilot::AutopilotError;
 use crate::catalogue::CatalogueError;
 use crate::evaluation::EvidenceError;
 use crate::journal::exchange::ExchangeError;
@@ -90,10 +91,11 @@ fn code_of(error: &anyhow::Error) -> u8 {
             || matches!(cause.downcast_ref(), Some(LogError::Other(_)))
             || matches!(cause.downcast_ref(), Some(SessionStoreError::Url(_) | SessionStoreError::NotBuilt))
             || cause.is::<toml::de::Error>()
+            || matches!(cause.downcast_ref(), Some(AutopilotError::Settings(_) | AutopilotError::State { .. }))
     };
     let mut code = 1;
     for cause in error.chain() {
-        if cause.is::<Interrupted>() {
+        if cause.is::<Interrupted>() || matches!(cause.downcast_ref(), Some(AutopilotError::Stopped)) {
             return 130;
         }
         if is_input(cause) {
@@ -102,7 +104,11 @@ fn code_of(error: &anyhow::Error) -> u8 {
         if cause.is::<Refused>() {
             code = 5;
         }
-        if cause.is::<ServeError>() || cause.is::<Unavailable>() || cause.is::<LibraryError>() {
+        if cause.is::<ServeError>()
+            || cause.is::<Unavailable>()
+            || cause.is::<LibraryError>()
+            || matches!(cause.downcast_ref(), Some(AutopilotError::Unavailable(_) | AutopilotError::Locked(_)))
+        {
             code = 4;
         }
     }

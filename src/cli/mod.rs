@@ -1,5 +1,6 @@
 //! The command line: one file a subcommand.
 
+mod autopilot;
 mod client;
 mod completions;
 mod config;
@@ -57,6 +58,7 @@ enum Command {
     Evaluate(evaluate::EvaluateArgs),
     Simulate(simulate::SimulateArgs),
     Tune(tune::TuneArgs),
+    Autopilot(autopilot::AutopilotArgs),
     #[command(subcommand)]
     Journal(journal::JournalCommand),
     Demo(demo::DemoArgs),
@@ -97,6 +99,7 @@ pub fn main() -> ExitCode {
         Command::Evaluate(args) => evaluate::run(&global, &args),
         Command::Simulate(args) => simulate::run(&global, &args),
         Command::Tune(args) => tune::run(&global, &args),
+        Command::Autopilot(args) => autopilot::run(&global, &args),
         Command::Journal(command) => journal::run(&global, &command),
         Command::Demo(args) => demo::run(&global, &args),
         Command::Policy(command) => policy::run(&global, &command),

@@ -1,5 +1,6 @@
 //! `slated demo`: the whole loop, once, on real data.
 
+mod autopilot;
 mod evidence;
 mod offline;
 mod rounds;
@@ -39,7 +40,8 @@ Examples:
   slated demo --data /data/open_bandit_dataset --work /tmp/demo
   slated demo tutorial
   slated demo offline --quick
-  slated demo evidence"
+  slated demo evidence
+  slated demo autopilot"
 )]
 pub struct DemoArgs {
     #[command(subcommand)]
@@ -69,6 +71,7 @@ enum DemoCommand {
     Tutorial(tutorial::TutorialArgs),
     Offline(offline::OfflineArgs),
     Evidence(evidence::EvidenceArgs),
+    Autopilot(autopilot::AutopilotArgs),
 }
 
 /// Runs the demo.
@@ -77,6 +80,7 @@ pub fn run(global: &Global, args: &DemoArgs) -> anyhow::Result<()> {
         Some(DemoCommand::Tutorial(args)) => return tutorial::run(global, args),
         Some(DemoCommand::Offline(args)) => return offline::run(global, args),
         Some(DemoCommand::Evidence(args)) => return evidence::run(global, args),
+        Some(DemoCommand::Autopilot(args)) => return autopilot::run(global, args),
         None => {}
     }
     global.start([])?;

@@ -84,7 +84,7 @@ impl Guardrails {
 }
 
 /// What came of one version's requests since the route was last changed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, ToSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Figures {
     /// Requests.
     pub requests: u64,
@@ -97,7 +97,7 @@ pub struct Figures {
 }
 
 /// Running moments of the reward of a decision. A decision without feedback so far has the reward 0.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, ToSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Rewards {
     /// Decisions.
     pub count: u64,

@@ -9,6 +9,7 @@ mod generators;
 mod interest_evolution;
 mod interest_exploration;
 mod long_term_satisfaction;
+mod optimum;
 mod settings;
 mod spec;
 
