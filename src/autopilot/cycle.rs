@@ -45,7 +45,12 @@ impl Autopilot {
             Err(std::fs::TryLockError::WouldBlock) => return Err(AutopilotError::Locked(folder.clone())),
             Err(std::fs::TryLockError::Error(source)) => return Err(AutopilotError::Io { path, source }),
         }
-        let state = State::read(folder)?;
+        let mut state = State::read(folder)?;
+        if state.last_begin.is_none() {
+            // The first cycle is due when the others are: so long after there was an autopilot, or after so many events.
+            state.last_begin = Some(Utc::now());
+            state.write(folder)?;
+        }
         let service = Service::new(&settings.service, &settings.policy)?;
         Ok(Self { settings, service, state, quiet, closed: Closed::default(), stop, _lock: lock })
     }
@@ -121,6 +126,10 @@ impl Autopilot {
         }
         let begun = Utc::now();
         self.service.seal()?;
+        let events = self.closed.count(&self.settings.journal)?;
+        if events == self.state.events {
+            return Ok(false);
+        }
         let settle = TimeDelta::milliseconds((1e3 * self.settings.data.settle_seconds) as i64);
         let cut = (begun - settle).trunc_subsecs(6);
         if self.state.last_cut.is_some_and(|last| cut <= last) {
@@ -136,7 +145,7 @@ impl Autopilot {
             split: None,
             live,
             version: newest.max(self.state.newest) + 1,
-            events: self.closed.count(&self.settings.journal)?,
+            events,
             dataset: None,
             drift: None,
             candidates: Vec::new(),
@@ -163,9 +172,10 @@ impl Autopilot {
                 Ok(next) => next,
                 Err(AutopilotError::Stopped) => return Err(AutopilotError::Stopped),
                 Err(AutopilotError::Unavailable(why)) => {
-                    // What the step has come to so far was kept by the step itself.
                     tracing::warn!(step = step.name(), "{why}; trying again");
                     pause(self.settings.trigger.poll_seconds, &self.stop)?;
+                    // What the step has come to so far was kept by the step itself.
+                    self.state = State::read(&self.settings.folder)?;
                     continue;
                 }
                 Err(error) if step < Step::Prune => {

@@ -2,14 +2,13 @@
 
 use std::path::Path;
 
-use slated_contract::policy::{Comparison, Evaluation};
-use slated_trainer::ope::gate::{Figure, Verdict, judge};
+use slated_trainer::ope::gate::{Replay, judge};
 
 use super::settings::Horizon;
 use super::train::{Logged, models_of};
 use super::window::{data, reward};
 use super::{AutopilotError, AutopilotSettings, Cycle, write_whole};
-use crate::evaluation::{EvidenceSettings, Gathered, SessionEvidenceSettings, gather, gather_sessions};
+use crate::evaluation::{EvidenceSettings, Gathered, SessionEvidenceSettings, evaluations, gather, gather_sessions};
 use crate::journal::verify::{Verifier, VerifySettings};
 use crate::serving::{EngineSettings, LoadedPolicy};
 
@@ -36,7 +35,9 @@ pub fn evaluate_all(settings: &AutopilotSettings, cycle: &mut Cycle, folder: &Pa
     for ((place, _), gathered) in candidates.iter().zip(&gathered) {
         let state = &mut cycle.candidates[*place];
         let baseline = format!("{}:{}", settings.policy, cycle.live);
+        // Versions that were pruned have left decisions that nobody can make again.
         let replay = gathered.replay.as_ref().map(crate::journal::verify::Verification::counts);
+        let replay = replay.map(|found| Replay { foreign: found.foreign + found.unknown, unknown: 0, ..found });
         let verdict = judge(&gathered.evidence, replay, (&state.name, &baseline), &settings.evaluation.gate)?;
         write_whole(&folder.join(format!("{}.html", state.name)), verdict.html().as_bytes())?;
         state.evaluation = evaluations(&verdict, &gathered.digest);
@@ -89,33 +90,4 @@ async fn gather_all(
         all.push(gather(candidate, Some(live), &settings, verifier()?, &mut Logged).await?);
     }
     Ok(all)
-}
-
-/// The verdict's figures as a manifest keeps them, the deciding one first.
-pub fn evaluations(verdict: &Verdict, digest: &str) -> Vec<Evaluation> {
-    let logged = verdict.logged.estimate().map(|estimate| estimate.value);
-    let improvement = |figure: &Figure| {
-        let estimate = figure.estimate()?;
-        Some(Comparison {
-            policy: verdict.baseline.clone(),
-            improvement: estimate.value,
-            lower: estimate.interval.lower,
-            upper: estimate.interval.upper,
-        })
-    };
-    let rows = verdict.comparisons.iter().filter_map(|row| Some((row, row.candidate.estimate()?)));
-    rows.map(|(row, estimate)| Evaluation {
-        estimator: estimate.name.clone(),
-        value: estimate.value,
-        lower: estimate.interval.lower,
-        upper: estimate.interval.upper,
-        confidence: estimate.interval.confidence,
-        interval: verdict.settings.interval.method.name().to_owned(),
-        rounds: verdict.rows as u64,
-        effective_sample_size: Some(verdict.diagnostics.weights.effective_sample_size),
-        baseline: logged,
-        against: improvement(&row.improvement),
-        data_digest: Some(digest.to_owned()),
-    })
-    .collect()
 }

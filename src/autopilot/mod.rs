@@ -117,11 +117,13 @@ impl AutopilotError {
 fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), AutopilotError> {
     let folder = path.parent().unwrap_or(path);
     std::fs::create_dir_all(folder).map_err(AutopilotError::at(folder))?;
+    // Beside it and not a temporary file, which nobody else could read: a collector of metrics is another user.
+    let beside = path.with_file_name(format!(".{}.part", path.file_name().unwrap_or_default().to_string_lossy()));
     let write = || {
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
+        let mut file = std::fs::File::create(&beside)?;
         std::io::Write::write_all(&mut file, bytes)?;
-        file.as_file().sync_all()?;
-        file.persist(path).map_err(|error| error.error)?;
+        file.sync_all()?;
+        std::fs::rename(&beside, path)?;
         std::fs::File::open(folder)?.sync_all()
     };
     write().map_err(AutopilotError::at(path))

@@ -36,6 +36,15 @@ pub struct AutopilotArgs {
     /// Its settings in TOML.
     #[arg(long, value_name = "FILE", default_value = "autopilot.toml")]
     settings: PathBuf,
+    /// Where the service listens; goes over `service` of the settings.
+    #[arg(long, value_name = "URL")]
+    service: Option<String>,
+    /// The service's journal; goes over `journal` of the settings.
+    #[arg(long, value_name = "DIR")]
+    journal: Option<PathBuf>,
+    /// The service's folder of bundles; goes over `models` of the settings.
+    #[arg(long, value_name = "DIR")]
+    models: Option<PathBuf>,
     /// Begin a cycle at once, or finish the one that was interrupted, and end after it.
     #[arg(long)]
     once: bool,
@@ -47,7 +56,10 @@ pub struct AutopilotArgs {
 /// Runs the subcommand.
 pub fn run(global: &Global, args: &AutopilotArgs) -> anyhow::Result<()> {
     global.start([])?;
-    let settings = AutopilotSettings::read(&args.settings)?;
+    let mut settings = AutopilotSettings::read(&args.settings)?;
+    settings.service = args.service.clone().unwrap_or(settings.service);
+    settings.journal = args.journal.clone().unwrap_or(settings.journal);
+    settings.models = args.models.clone().unwrap_or(settings.models);
     // Before there are threads, which inherit both.
     let quiet = Quiet::down(&settings.limits);
     let stop = Arc::new(AtomicBool::new(false));

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 use serde::Deserialize;
-use slated_contract::policy::{Bundle, Comparison, Evaluation, record_evaluation};
+use slated_contract::policy::{Bundle, record_evaluation};
 use slated_contract::reward::RewardDefinition;
 use slated_trainer::bandit::LearnerState;
 use slated_trainer::dataset::DatasetSettings;
-use slated_trainer::ope::gate::{Figure, GateSettings, Verdict, judge};
+use slated_trainer::ope::gate::{GateSettings, Verdict, judge};
 use slated_trainer::ope::reward_model::RewardModelSettings;
 use slated_trainer::ope::slate::Dependence;
 use slated_trainer::ope::{IntervalMethod, IntervalSettings};
@@ -18,7 +18,7 @@ use slated_trainer::ope::{IntervalMethod, IntervalSettings};
 use super::Global;
 use super::exit::Refused;
 use super::progress::Drawn;
-use crate::evaluation::{EvidenceSettings, Gathered, SessionEvidenceSettings, gather, gather_sessions};
+use crate::evaluation::{EvidenceSettings, Gathered, SessionEvidenceSettings, evaluations, gather, gather_sessions};
 use crate::journal::verify::{Verifier, VerifySettings};
 use crate::serving::{EngineSettings, LoadedPolicy};
 use crate::settings::Flag;
@@ -296,33 +296,4 @@ fn learned_until(
     let recorded = policy.manifest.training.as_ref().and_then(|training| training.learned_until.clone());
     let recorded = recorded.map(|until| (until.time, until.decision_id));
     Ok(learner.and_then(|bytes| LearnerState::decode(&bytes).ok()).and_then(|state| state.notes.until).or(recorded))
-}
-
-/// The verdict's figures as the manifest keeps them, the deciding one first.
-fn evaluations(verdict: &Verdict, digest: &str) -> Vec<Evaluation> {
-    let logged = verdict.logged.estimate().map(|estimate| estimate.value);
-    let improvement = |figure: &Figure| {
-        let estimate = figure.estimate()?;
-        Some(Comparison {
-            policy: verdict.baseline.clone(),
-            improvement: estimate.value,
-            lower: estimate.interval.lower,
-            upper: estimate.interval.upper,
-        })
-    };
-    let rows = verdict.comparisons.iter().filter_map(|row| Some((row, row.candidate.estimate()?)));
-    rows.map(|(row, estimate)| Evaluation {
-        estimator: estimate.name.clone(),
-        value: estimate.value,
-        lower: estimate.interval.lower,
-        upper: estimate.interval.upper,
-        confidence: estimate.interval.confidence,
-        interval: verdict.settings.interval.method.name().to_owned(),
-        rounds: verdict.rows as u64,
-        effective_sample_size: Some(verdict.diagnostics.weights.effective_sample_size),
-        baseline: logged,
-        against: improvement(&row.improvement),
-        data_digest: Some(digest.to_owned()),
-    })
-    .collect()
 }

@@ -2,6 +2,7 @@
 
 mod autopilot;
 mod client;
+mod companion;
 mod completions;
 mod config;
 mod demo;

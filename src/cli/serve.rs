@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,8 +12,10 @@ use clap::Args;
 use rand::RngExt;
 
 use super::Global;
+use super::companion::Companion;
 use crate::access::{DecisionIds, Keys};
 use crate::api::{self, App, Connections, Listening, Routers};
+use crate::autopilot::AutopilotSettings;
 use crate::catalogue::Catalogue;
 use crate::journal::Journal;
 use crate::serving::traffic::{self, Traffic};
@@ -29,6 +31,7 @@ Examples:
   slated serve
   slated serve --listen 0.0.0.0:8080 --models models --policy open-bandit --journal journal
   slated serve --catalogue items.jsonl --log-format json
+  slated serve --autopilot autopilot.toml
   SLATED_SERVER__LISTEN=127.0.0.1:9000 slated serve")]
 pub struct ServeArgs {
     /// Address to listen on; port 0 takes any free one.
@@ -55,6 +58,10 @@ pub struct ServeArgs {
     /// What models run on: cpu, cuda, cuda:N, or auto, which takes a GPU where there is one.
     #[arg(long, value_name = "DEVICE")]
     device: Option<Device>,
+    /// Start an autopilot beside the service, as a process of its own, with these settings; where the service is, the service
+    /// tells it.
+    #[arg(long, value_name = "FILE")]
+    autopilot: Option<PathBuf>,
     /// Seed of every random choice of the service.
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
@@ -81,10 +88,14 @@ impl ServeArgs {
 pub fn run(global: &Global, args: &ServeArgs) -> anyhow::Result<()> {
     let settings = global.start(args.flags())?.settings;
     let runtime = tokio::runtime::Runtime::new().context("cannot start the async runtime")?;
-    runtime.block_on(serve(settings))
+    runtime.block_on(serve(settings, args.autopilot.as_deref()))
 }
 
-async fn serve(settings: Settings) -> anyhow::Result<()> {
+async fn serve(settings: Settings, autopilot: Option<&Path>) -> anyhow::Result<()> {
+    if let Some(path) = autopilot {
+        // A mistake in it is better known now than from the log.
+        AutopilotSettings::read(path)?;
+    }
     let _too_large = survive_too_large_files()?;
     let metrics = telemetry::start_metrics()?;
     let seed = settings.seed.unwrap_or_else(|| rand::rng().random());
@@ -137,6 +148,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let Routers { public, admin } = api::routers(&app);
     let mut listening = vec![Listening { address: server.listen, router: public }];
     listening.extend(admin.zip(server.admin_listen).map(|(router, address)| Listening { address, router }));
+    let mut companion = None;
     let served = api::serve(listening, &connections, stop_signal()?, |addresses| {
         // On the standard output, so that a program that starts the service with port 0 can read the addresses.
         for (what, address) in ["listening", "administration"].into_iter().zip(addresses) {
@@ -144,8 +156,11 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
             let _ = writeln!(std::io::stdout(), "{what} on {scheme}://{address}");
             tracing::info!(%address, what, "ready");
         }
+        // It asks what only operators may.
+        companion = autopilot.zip(addresses.last()).map(|(path, address)| Companion::start(path, *address, &settings));
     })
     .await;
+    drop(companion);
     journal.close().await.context("the journal did not close cleanly; what was acknowledged is kept")?;
     served?;
     tracing::info!("stopped");

@@ -5,10 +5,12 @@
 //! evaluation. [`gather_sessions`] does the same for whole sessions, of which it keeps a sample in memory instead.
 
 mod evidence;
+mod record;
 mod reward_model;
 mod sessions;
 
 pub use evidence::{EvidenceSettings, Gathered, gather};
+pub use record::evaluations;
 pub use reward_model::RewardModel;
 pub use sessions::{GatheredSessions, SessionEvidenceSettings, gather_sessions};
 

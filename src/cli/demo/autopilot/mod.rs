@@ -91,7 +91,7 @@ pub fn run(global: &Global, args: &AutopilotArgs) -> anyhow::Result<()> {
     let mut service = Service::start(&args.work, args.listen, POLICY, args.seed)?;
     let begun = Utc::now();
     let settings = environments.into_iter().map(EnvironmentSettings::LongTermSatisfaction).collect();
-    let rate = args.rate.unwrap_or(50.0);
+    let rate = args.rate.unwrap_or(80.0);
     let mut population = Population::start(&service.url(), settings, rate, args.seed)?;
     let mut autopilot = Autopilot::start(&args.work, &service.url(), args)?;
     eprintln!("==> a random policy, {rate} new users a second; {}", service.url());
@@ -245,7 +245,7 @@ impl Autopilot {
         }
         table.insert("policy".to_owned(), POLICY.into());
         table.insert("service".to_owned(), url.into());
-        let sessions = args.sessions.unwrap_or(if args.quick { 400 } else { 2500 });
+        let sessions = args.sessions.unwrap_or(if args.quick { 500 } else { 3000 });
         // A session is ten decisions and as much feedback.
         let trigger = [
             ("after_events".to_owned(), i64::try_from(20 * sessions)?.into()),

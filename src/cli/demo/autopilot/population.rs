@@ -23,11 +23,11 @@ const CONCURRENT: usize = 256;
 /// How long a user looks at what was shown, on average.
 const THINKING: Duration = Duration::from_millis(20);
 /// How long feedback that is late takes, on average.
-const LATE: Duration = Duration::from_millis(300);
+const LATE: Duration = Duration::from_millis(60);
 /// The chances of what may befall a feedback event.
-const CHANCE_LATE: f64 = 0.05;
+const CHANCE_LATE: f64 = 0.03;
 const CHANCE_TWICE: f64 = 0.05;
-const CHANCE_LOST: f64 = 0.02;
+const CHANCE_LOST: f64 = 0.01;
 
 /// A session that was played to its end.
 #[derive(Debug, Clone, Copy)]
