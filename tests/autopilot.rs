@@ -70,6 +70,7 @@ fn configure(folder: &Path, service: &Service, settings: &str, candidates: &str)
     let text = format!(
         "policy = \"lts\"\nservice = \"{}\"\ntrigger = {{ every_seconds = 0.2, poll_seconds = 0.1 }}\n\
          exploration = {{ method = \"epsilon_greedy\", epsilon = 0.05 }}\n{settings}\n\
+         evaluation.gate = {{ min_effective_sample_size = 30.0, min_effective_users = 10.0, min_effective_rewards = 5.0 }}\n\
          data = {{ settle_seconds = 0.3, forget_on_drift = false, reward = {{ weights = {{ watch = 1.0 }} }} }}\n{candidates}",
         service.url
     );
