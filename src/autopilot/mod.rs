@@ -81,19 +81,19 @@ pub enum AutopilotError {
     Segment(#[from] SegmentError),
     /// Learning from sessions.
     #[error(transparent)]
-    Offline(#[from] OfflineError),
+    Offline(Box<OfflineError>),
     /// Learning from rounds.
     #[error(transparent)]
-    Train(#[from] TrainError),
+    Train(Box<TrainError>),
     /// A bundle.
     #[error(transparent)]
     Bundle(#[from] BundleError),
     /// A bundle that cannot be served.
     #[error(transparent)]
-    Load(#[from] LoadError),
+    Load(Box<LoadError>),
     /// The evidence.
     #[error(transparent)]
-    Evidence(#[from] EvidenceError),
+    Evidence(Box<EvidenceError>),
     /// The gate.
     #[error(transparent)]
     Ope(#[from] OpeError),
@@ -103,6 +103,30 @@ pub enum AutopilotError {
     /// Asked to stop; the next start goes on.
     #[error("stopped; the next start goes on with the step that was not done")]
     Stopped,
+}
+
+impl From<OfflineError> for AutopilotError {
+    fn from(error: OfflineError) -> Self {
+        Self::Offline(Box::new(error))
+    }
+}
+
+impl From<TrainError> for AutopilotError {
+    fn from(error: TrainError) -> Self {
+        Self::Train(Box::new(error))
+    }
+}
+
+impl From<EvidenceError> for AutopilotError {
+    fn from(error: EvidenceError) -> Self {
+        Self::Evidence(Box::new(error))
+    }
+}
+
+impl From<LoadError> for AutopilotError {
+    fn from(error: LoadError) -> Self {
+        Self::Load(Box::new(error))
+    }
 }
 
 impl AutopilotError {

@@ -16,6 +16,9 @@ use super::AutopilotError;
 use crate::evaluation::SessionEvidenceSettings;
 use crate::serving::traffic::Guardrails;
 
+/// The longest time that can be set, in seconds: about thirty years.
+const MAX_SECONDS: f64 = 1e9;
+
 /// Everything that an autopilot is told.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -276,10 +279,10 @@ impl AutopilotSettings {
         let wrong = |holds: bool, key: &str, value: String, allowed: &str| {
             (!holds).then(|| format!("`{key}` is {value}, {allowed}"))
         };
-        let positive = |value: f64| value.is_finite() && value > 0.0;
+        let positive = |value: f64| value > 0.0 && value <= MAX_SECONDS;
         let TriggerSettings { every_seconds, after_events, poll_seconds } = self.trigger;
         let none = every_seconds.is_none() && after_events.is_none();
-        let above = "it must be finite and above 0";
+        let above = "it must be above 0 and at most 1e9";
         let checks = [
             wrong(
                 check_policy_name(&self.policy).is_ok(),
@@ -292,10 +295,10 @@ impl AutopilotSettings {
             after_events.and_then(|n| wrong(n > 0, "trigger.after_events", n.to_string(), "it must be at least 1")),
             wrong(positive(poll_seconds), "trigger.poll_seconds", poll_seconds.to_string(), above),
             wrong(
-                self.data.settle_seconds.is_finite() && self.data.settle_seconds >= 0.0,
+                (0.0..=MAX_SECONDS).contains(&self.data.settle_seconds),
                 "data.settle_seconds",
                 self.data.settle_seconds.to_string(),
-                "it must be finite and at least 0",
+                "allowed are 0 to 1e9",
             ),
             self.data.window_seconds.and_then(|s| wrong(positive(s), "data.window_seconds", s.to_string(), above)),
             wrong(!self.candidates.is_empty(), "candidates", "empty".to_owned(), "at least one `[[candidates]]` is needed"),

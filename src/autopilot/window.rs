@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use slated_contract::event::{Decision, Event, Feedback, count, segments};
 use slated_contract::policy::read_manifest;
 use slated_contract::reward::RewardDefinition;
@@ -70,9 +70,8 @@ pub fn reward(settings: &AutopilotSettings, cycle: &Cycle) -> Result<RewardDefin
 /// Features and propensities since the last cycle are compared with those that the live version learned from; rewards of each
 /// version with what the same version earned before the last cycle's end.
 pub fn look(settings: &AutopilotSettings, state: &State, cycle: &mut Cycle) -> Result<(), AutopilotError> {
-    let window = settings.data.window_seconds.and_then(|seconds| {
-        Some(cycle.cut - chrono::TimeDelta::milliseconds((1e3 * seconds).min(i64::MAX as f64) as i64))
-    });
+    let window =
+        settings.data.window_seconds.map(|seconds| cycle.cut - TimeDelta::milliseconds((1e3 * seconds) as i64));
     cycle.learn_from = state.learn_from.max(window);
     let manifest = read_manifest(&settings.models.join(&settings.policy).join(cycle.live.to_string()))?;
     let learned = manifest.training.and_then(|training| training.learned_until).map(|until| until.time);

@@ -55,8 +55,26 @@ pub struct FeatureDrift {
 #[derive(Debug, Clone, Default)]
 pub(super) struct FeatureSample {
     /// By decision: the numbers of the ids decide which are kept, the smallest.
-    kept: BTreeMap<(u64, String), Vec<(FeaturePart, String, Value)>>,
+    kept: BTreeMap<(u64, String), Vec<Named>>,
 }
+
+/// A feature with its value.
+#[derive(Debug, Clone)]
+struct Named {
+    part: FeaturePart,
+    name: String,
+    value: Value,
+}
+
+/// The values of a feature, numbers and texts.
+#[derive(Debug, Clone, Default)]
+struct Column<'a> {
+    numbers: Vec<f64>,
+    texts: Vec<&'a str>,
+}
+
+/// By feature.
+type Columns<'a> = BTreeMap<(FeaturePart, &'a str), Column<'a>>;
 
 #[derive(Debug, Clone, PartialEq)]
 enum Value {
@@ -73,14 +91,15 @@ impl FeatureSample {
         }
         let mut values = Vec::new();
         let mut read = |part: FeaturePart, features: &Features| {
+            let mut push = |name: String, value: Value| values.push(Named { part, name, value });
             for (name, value) in features.iter() {
                 match value {
-                    FeatureValue::Number(number) => values.push((part, name.to_owned(), Value::Number(*number))),
-                    FeatureValue::Text(text) => values.push((part, name.to_owned(), Value::Text(text.to_string()))),
+                    FeatureValue::Number(number) => push(name.to_owned(), Value::Number(*number)),
+                    FeatureValue::Text(text) => push(name.to_owned(), Value::Text(text.to_string())),
                     FeatureValue::Vector(numbers) => {
-                        values.extend(numbers.iter().enumerate().map(|(place, number)| {
-                            (part, format!("{name}[{place}]"), Value::Number(f64::from(*number)))
-                        }))
+                        for (place, number) in numbers.iter().enumerate() {
+                            push(format!("{name}[{place}]"), Value::Number(f64::from(*number)));
+                        }
                     }
                 }
             }
@@ -99,13 +118,13 @@ impl FeatureSample {
     }
 
     /// The values of each feature.
-    fn columns(&self) -> BTreeMap<(FeaturePart, &str), (Vec<f64>, Vec<&str>)> {
-        let mut columns: BTreeMap<(FeaturePart, &str), (Vec<f64>, Vec<&str>)> = BTreeMap::new();
-        for (part, name, value) in self.kept.values().flatten() {
+    fn columns(&self) -> Columns<'_> {
+        let mut columns = Columns::new();
+        for Named { part, name, value } in self.kept.values().flatten() {
             let column = columns.entry((*part, name)).or_default();
             match value {
-                Value::Number(number) => column.0.push(*number),
-                Value::Text(text) => column.1.push(text),
+                Value::Number(number) => column.numbers.push(*number),
+                Value::Text(text) => column.texts.push(text),
             }
         }
         columns
@@ -120,12 +139,13 @@ pub(super) fn compare(
 ) -> Vec<FeatureDrift> {
     let now = current.columns();
     let both = reference.columns().into_iter().filter_map(|(key, before)| Some((key, before, now.get(&key)?)));
-    both.map(|((part, name), (mut numbers, texts), (numbers_now, texts_now))| {
-        let mut numbers_now = numbers_now.clone();
-        numbers.sort_unstable_by(f64::total_cmp);
-        numbers_now.sort_unstable_by(f64::total_cmp);
-        let numeric = numbers.len() >= texts.len();
-        let (before, after) = if numeric { binned(&numbers, &numbers_now) } else { counted(&texts, texts_now) };
+    both.map(|((part, name), mut before, after)| {
+        let mut after = after.clone();
+        before.numbers.sort_unstable_by(f64::total_cmp);
+        after.numbers.sort_unstable_by(f64::total_cmp);
+        let numeric = before.numbers.len() >= before.texts.len();
+        let (numbers, numbers_now) = (&before.numbers, &after.numbers);
+        let (before, after) = if numeric { binned(numbers, numbers_now) } else { counted(&before.texts, &after.texts) };
         let stability_index = population_stability(&before, &after);
         FeatureDrift {
             part,
@@ -134,7 +154,7 @@ pub(super) fn compare(
             current: after.iter().sum(),
             stability_index,
             divergence: jensen_shannon(&before, &after),
-            kolmogorov_smirnov: numeric.then(|| kolmogorov_smirnov(&numbers, &numbers_now)),
+            kolmogorov_smirnov: numeric.then(|| kolmogorov_smirnov(numbers, numbers_now)),
             drifted: part != FeaturePart::Session && stability_index > settings.max_stability_index,
         }
     })

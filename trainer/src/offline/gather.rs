@@ -116,7 +116,7 @@ impl Gatherer {
         self.sessions.push(Session {
             // Whoever is not named is someone else each time.
             episode: Episode {
-                user: user.map_or_else(|| xxh3_64(&index.to_le_bytes()), |user| user_number(user)),
+                user: user.map_or_else(|| xxh3_64(&index.to_le_bytes()), user_number),
                 steps: Vec::new(),
             },
             accumulator: self.fresh.clone(),
