@@ -91,7 +91,7 @@ pub fn run(global: &Global, args: &AutopilotArgs) -> anyhow::Result<()> {
     let mut service = Service::start(&args.work, args.listen, POLICY, args.seed)?;
     let begun = Utc::now();
     let settings = environments.into_iter().map(EnvironmentSettings::LongTermSatisfaction).collect();
-    let rate = args.rate.unwrap_or(80.0);
+    let rate = args.rate.unwrap_or(if args.quick { 80.0 } else { 40.0 });
     let mut population = Population::start(&service.url(), settings, rate, args.seed)?;
     let mut autopilot = Autopilot::start(&args.work, &service.url(), args)?;
     eprintln!("==> a random policy, {rate} new users a second; {}", service.url());
@@ -159,7 +159,7 @@ fn phase_of(
     autopilot: &mut Autopilot,
     stop: &AtomicBool,
 ) -> anyhow::Result<Option<u64>> {
-    let further = args.further.unwrap_or(if args.quick { 0 } else { 2 });
+    let further = args.further.unwrap_or(if args.quick { 0 } else { 1 });
     let (mut reached, mut left, before) = (None, further, rows.len());
     loop {
         let report = autopilot.next(rows.len() as u64 + 1, stop)?;
@@ -245,7 +245,7 @@ impl Autopilot {
         }
         table.insert("policy".to_owned(), POLICY.into());
         table.insert("service".to_owned(), url.into());
-        let sessions = args.sessions.unwrap_or(if args.quick { 500 } else { 3000 });
+        let sessions = args.sessions.unwrap_or(if args.quick { 500 } else { 2500 });
         // A session is ten decisions and as much feedback.
         let trigger = [
             ("after_events".to_owned(), i64::try_from(20 * sessions)?.into()),
@@ -262,8 +262,8 @@ impl Autopilot {
         if args.quick
             && let Some(candidates) = table.get_mut("candidates").and_then(toml::Value::as_array_mut)
         {
-            candidates.truncate(1);
             for candidate in candidates {
+                candidate["seeds"] = toml::Value::Array(vec![1.into()]);
                 candidate["train"]["updates"] = toml::Value::Integer(1500);
             }
         }
