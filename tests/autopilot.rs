@@ -219,6 +219,10 @@ async fn killed_in_every_step_it_comes_to_the_same_as_never_killed() {
     assert!(bytes(&killed) == bytes(&whole), "the same data and seed, the same model");
     let (live, policy) = (services[1].get("/policies").await.1, report(whole.path(), 1));
     assert_eq!(live["policies"][0]["version"], 2);
+    // The same question by hand; all that there is was learned from.
+    let ask = ["evaluate", "--policy", "lts:2", "--baseline", "lts:1", "--horizon", "session"];
+    assert!(must(whole.path(), &[&ask[..], &["--include-learned"]].concat()).contains("lts:2 may replace lts:1"));
+    assert_eq!(slated(whole.path(), &ask).status.code(), Some(3), "no later decision is there");
     // What the gate saw of it: far better than random slates, and its value not far from the truth.
     let figure = &policy.cycle.candidates[0].evaluation[0];
     let against = figure.against.as_ref().unwrap();

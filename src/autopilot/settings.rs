@@ -417,3 +417,63 @@ impl AutopilotSettings {
         Ok(all)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(settings: &str) -> Result<AutopilotSettings, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("autopilot.toml");
+        std::fs::write(&path, settings).unwrap();
+        std::fs::write(folder.path().join("cql.toml"), "algorithm = { name = \"cql\", discount = 0.9 }").unwrap();
+        AutopilotSettings::read(&path).map_err(|error| error.to_string())
+    }
+
+    const GOOD: &str = "policy = \"p\"\n[[candidates]]\nsettings = \"cql.toml\"\nseeds = [1, 2]\n";
+
+    #[test]
+    fn a_candidate_is_settings_and_a_seed() {
+        let candidates = read(GOOD).unwrap();
+        assert_eq!(candidates.limits.nice, 19);
+        // The file is gone with its folder; a table in place stays.
+        let in_place = "policy = \"p\"\n[[candidates]]\ntrain = { algorithm = { name = \"dqn\" } }\nseeds = [3, 4]\n";
+        let names: Vec<String> =
+            read(in_place).unwrap().all_candidates().unwrap().into_iter().map(|one| one.name).collect();
+        assert_eq!(names, ["dqn-3", "dqn-4"]);
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_named() {
+        let cases = [
+            ("kep = 3", "unknown field `kep`"),
+            ("keep = 0", "`keep` is 0"),
+            ("trigger = { every_seconds = 0.0 }", "`trigger.every_seconds` is 0"),
+            ("exploration = { method = \"greedy\" }", "`exploration.method` is greedy"),
+            ("exploration = { method = \"epsilon_greedy\", epsilon = 2.0 }", "`epsilon` is 2"),
+            ("evaluation = { share = 1.0 }", "`evaluation.share` is 1"),
+            ("canary = { share = 1.0 }", "`canary.share` is 1"),
+            ("canary = { guardrails = { max_error_rate = 7.0 } }", "`max_error_rate` is 7"),
+            ("drift = { confidence = 1.0 }", "`drift.confidence` is 1"),
+            ("limits = { nice = 20 }", "`limits.nice` is 20"),
+            ("data = { window_seconds = 1e300 }", "`data.window_seconds`"),
+        ];
+        for (line, words) in cases {
+            let error = read(&format!("{line}\n{GOOD}")).unwrap_err();
+            assert!(error.contains(words) && error.contains("autopilot.toml"), "{words} is not in {error}");
+        }
+        let candidates = [
+            ("settings = \"none.toml\"", "none.toml"),
+            ("seeds = []\ntrain = { algorithm = { name = \"dqn\" } }", "`seeds` is empty"),
+            ("train = { seed = 1, algorithm = { name = \"dqn\" } }", "`seed` is for the autopilot"),
+            ("train = { updates = 1 }", "`algorithm.name` is missing"),
+            ("train = { algorithm = { name = \"dqn\", discount = 7.0 } }", "discount"),
+            ("train = { algorithm = { name = \"linucb\" } }", "evaluation.horizon"),
+            ("train = { epochs = 1, algorithm = { name = \"dqn\" } }", "epochs"),
+        ];
+        for (candidate, words) in candidates {
+            let error = read(&format!("policy = \"p\"\n[[candidates]]\n{candidate}\n")).unwrap_err();
+            assert!(error.contains(words) && error.contains("candidate"), "{words} is not in {error}");
+        }
+    }
+}

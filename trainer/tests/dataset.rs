@@ -200,6 +200,28 @@ async fn filters_choose_decisions_and_their_feedback() {
 }
 
 #[tokio::test]
+async fn what_is_read_until_a_time_does_not_change_with_what_comes_later() {
+    let folder = TempDir::new().unwrap();
+    write(folder.path(), "2023-11-14", "x", &[decision("d1", 0), decision("d2", 10)]);
+    let clicks = [feedback("f1", "d1", 4, "click", 1.0, Some("a")), feedback("f2", "d1", 14, "click", 1.0, Some("b"))];
+    write(folder.path(), "2023-11-14", "x", &clicks[..1]);
+    let reward =
+        RewardDefinition { weights: BTreeMap::from([("click".to_owned(), 1.0)]), ..RewardDefinition::default() };
+    let until = DatasetSettings { until: Some(at(12)), ..settings(folder.path(), reward) };
+    let before = read(&until).await.unwrap();
+    // It happened in time, and came late.
+    write(folder.path(), "2023-11-14", "y", &clicks[1..]);
+    write(folder.path(), "2023-11-14", "y", &[decision("d3", 13)]);
+    assert_eq!(read(&until).await.unwrap(), before);
+    let (rounds, summary) = before;
+    assert_eq!((rounds.len(), summary.reward, summary.feedback), (2, 1.0, 1));
+    let all = read(&DatasetSettings { until: None, ..until.clone() }).await.unwrap().1;
+    assert_eq!((all.decisions, all.reward), (3, 2.0));
+    let early = read(&DatasetSettings { until: Some(at(5)), ..until }).await.unwrap().1;
+    assert_eq!((early.decisions, early.reward), (1, 1.0));
+}
+
+#[tokio::test]
 async fn what_nothing_can_be_learned_from_is_an_error_with_its_id() {
     let propensity = |value| {
         let mut decision = decision("bad", 0);

@@ -1,5 +1,6 @@
 //! Episodes, against a small problem solved exactly.
 
+use slated_trainer::ope::gate::{Evidence, GateSettings, Pair, judge};
 use slated_trainer::ope::sequence::*;
 use slated_trainer::ope::{Estimator, IntervalMethod, IntervalSettings, Log, OpeError};
 
@@ -198,6 +199,64 @@ fn the_dual_of_fitted_q_is_a_density_ratio() {
     // At the first step it is the ratio of the policies' probabilities.
     let (state, action) = all[0].0[0];
     assert!((ratios[0] - EVALUATION[state][action] / LOGGING[state][action]).abs() < 1e-9);
+}
+
+#[test]
+fn the_gate_judges_sessions_by_their_return() {
+    let candidate = population(HONEST);
+    // The logging policy itself, as a policy to evaluate.
+    let all = episodes();
+    let copies = |chance: f64| (chance * POPULATION) as usize;
+    let mut baseline = SequenceLog::new(DISCOUNT).unwrap();
+    for (visits, chance) in &all {
+        let rows: Vec<[Vec<f64>; 2]> = visits
+            .iter()
+            .enumerate()
+            .map(|(time, &(state, action))| {
+                let mut taken = vec![0.0; ACTIONS * STATES * HORIZON];
+                let mut expected = taken.clone();
+                taken[ACTIONS * (STATES * time + state) + action] = 1.0;
+                expected[ACTIONS * (STATES * time + state)..][..ACTIONS].copy_from_slice(&LOGGING[state]);
+                [taken, expected]
+            })
+            .collect();
+        let step = |(&(state, action), [taken, expected]): (&Visit, &[Vec<f64>; 2])| {
+            (state, action, taken.clone(), expected.clone())
+        };
+        let owned: Vec<_> = visits.iter().zip(&rows).map(step).collect();
+        let steps: Vec<Step> = owned
+            .iter()
+            .map(|(state, action, taken, expected)| {
+                let (reward, chance) = (reward(*state, *action), LOGGING[*state][*action]);
+                Step {
+                    reward,
+                    propensity: chance,
+                    evaluation: chance,
+                    features: Some((taken, expected)),
+                    ..Step::default()
+                }
+            })
+            .collect();
+        for _ in 0..copies(*chance) {
+            baseline.push(&Episode { id: "", steps: &steps, user: None }).unwrap();
+        }
+    }
+    let on_policy: f64 = (0..STATES).map(|state| INITIAL[state] * value(&LOGGING, 0, state)).sum();
+    let diagnostics = candidate.visits(&FittedQ { lambda: 0.0 }).unwrap();
+    // Every decision of the logging policy's own log says as much as one.
+    let own = baseline.visits(&FittedQ { lambda: 0.0 }).unwrap();
+    let decisions: usize = all.iter().map(|(visits, chance)| visits.len() * copies(*chance)).sum();
+    assert!((own.weights.effective_sample_size - decisions as f64).abs() < 1e-3 * decisions as f64);
+    assert!(diagnostics.weights.effective_sample_size < 0.9 * decisions as f64);
+    assert!(diagnostics.weights.rows == decisions && (diagnostics.weights.mean - 1.0).abs() < 0.2);
+    let evidence = Evidence::Sessions(Pair { candidate, baseline: Some(baseline) });
+    let verdict = judge(&evidence, None, ("new", "old"), &GateSettings::default()).unwrap();
+    let decisive = &verdict.comparisons[0];
+    assert_eq!((decisive.estimator.as_str(), verdict.row), ("drl", "episode"));
+    let found = decisive.improvement.estimate().unwrap();
+    let better = truth() - on_policy;
+    assert!((found.value - better).abs() < 5e-3, "{} is not {better}", found.value);
+    assert_eq!(verdict.passed(), found.interval.lower > 0.0, "{verdict}");
 }
 
 #[test]
