@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use chrono::{SubsecRound, TimeDelta, Utc};
 use slated_contract::policy::versions;
+use slated_trainer::drift::Drift;
 
 use super::canary::{self, change_id, pause};
 use super::service::Service;
@@ -148,6 +149,7 @@ impl Autopilot {
             events,
             dataset: None,
             drift: None,
+            beginning: false,
             candidates: Vec::new(),
             winner: None,
             canary_begun: None,
@@ -264,6 +266,9 @@ impl Autopilot {
         let mut state = self.state.clone();
         state.cycles = cycle.number;
         state.learn_from = cycle.learn_from.max(state.learn_from);
+        if cycle.drift.as_ref().is_some_and(Drift::of_rewards) {
+            state.begun_after = cycle.number - 1;
+        }
         state.last_cut = Some(cycle.cut);
         state.last_begin = Some(cycle.begun);
         state.events = cycle.events;

@@ -48,6 +48,10 @@ pub struct AutopilotSettings {
     /// How a published version explores. It must: what the log never shows cannot be learned or evaluated.
     #[serde(default = "default_exploration")]
     pub exploration: Exploration,
+    /// How versions explore at the beginning and after a drift of the rewards, where that is given: what is better than the live
+    /// version lies further from it then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beginning: Option<BeginningSettings>,
     /// What a candidate must prove.
     #[serde(default)]
     pub evaluation: EvaluationSettings,
@@ -66,6 +70,16 @@ pub struct AutopilotSettings {
     /// How many reports are kept.
     #[serde(default = "default_keep_reports")]
     pub keep_reports: usize,
+}
+
+/// More exploration for some cycles.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BeginningSettings {
+    /// Cycles that publish versions of this exploration: the first, and the first after a drift of the rewards.
+    pub cycles: u64,
+    /// How they explore.
+    pub exploration: Exploration,
 }
 
 /// When a cycle begins: whichever comes first of those that are set.
@@ -303,6 +317,7 @@ impl AutopilotSettings {
             self.data.window_seconds.and_then(|s| wrong(positive(s), "data.window_seconds", s.to_string(), above)),
             wrong(!self.candidates.is_empty(), "candidates", "empty".to_owned(), "at least one `[[candidates]]` is needed"),
             self.exploration.check().err().map(|error| error.to_string()),
+            self.beginning.and_then(|it| it.exploration.check().err()).map(|error| format!("beginning: {error}")),
             matches!(self.exploration, Exploration::Greedy).then(|| {
                 "`exploration.method` is greedy: a log of it says nothing of what it never shows; let it explore a little"
                     .to_owned()

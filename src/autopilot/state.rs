@@ -25,6 +25,8 @@ pub struct State {
     pub cycles: u64,
     /// Nothing before this is learned from: the rewards have drifted since.
     pub learn_from: Option<DateTime<Utc>>,
+    /// The last cycle before the current beginning: 0, or the one before the rewards drifted.
+    pub begun_after: u64,
     /// Where the last cycle's data ended.
     pub last_cut: Option<DateTime<Utc>>,
     /// When the last cycle began.
@@ -104,6 +106,8 @@ pub struct Cycle {
     pub dataset: Option<DatasetSummary>,
     /// What has changed.
     pub drift: Option<Drift>,
+    /// Whether its candidates explore as at a beginning.
+    pub beginning: bool,
     /// Its candidates, as far as they have come.
     pub candidates: Vec<CandidateState>,
     /// The place of the one that the gate chose.
@@ -213,6 +217,7 @@ impl State {
             format: FORMAT,
             cycles: 0,
             learn_from: None,
+            begun_after: 0,
             last_cut: None,
             last_begin: None,
             events: 0,

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use slated_contract::policy::{Bundle, BundleWriter, Manifest, read_manifest};
+use slated_contract::slate::Exploration;
 use slated_trainer::dataset::DatasetSettings;
 use slated_trainer::offline::{Experience, OfflineOutcome, OfflineSettings, read_journal, train_offline};
 use slated_trainer::online::{Figures, Observer};
@@ -112,7 +113,7 @@ fn learn_sessions(
     let mut offline: OfflineSettings = table.try_into().map_err(wrong)?;
     offline.seed = candidate.seed;
     offline.data = Some(data.clone());
-    offline.exploration = settings.exploration;
+    offline.exploration = exploration(settings, cycle);
     offline.episodes.open_seconds = settings.data.settle_seconds;
     if settings.evaluation.horizon == Horizon::Session {
         offline.episodes.validation = settings.evaluation.share;
@@ -150,12 +151,17 @@ fn learn_rounds(
     let mut bandit: TrainSettings = table.try_into().map_err(wrong)?;
     bandit.seed = candidate.seed;
     bandit.data = data.clone();
-    bandit.exploration = Some(settings.exploration);
+    bandit.exploration = Some(exploration(settings, cycle));
     let start = Start { version: cycle.version, continue_from: None, checkpoint: None };
     match train(&bandit, start, &mut Logged, stop)? {
         Outcome::Finished(trained) => keep(models, &trained.manifest, &trained.model, Some(&trained.learner)),
         Outcome::Interrupted { .. } => Err(AutopilotError::Stopped),
     }
+}
+
+/// How the cycle's version explores.
+fn exploration(settings: &AutopilotSettings, cycle: &Cycle) -> Exploration {
+    settings.beginning.filter(|_| cycle.beginning).map_or(settings.exploration, |beginning| beginning.exploration)
 }
 
 /// Puts a candidate into its folder once ONNX Runtime has reproduced the trainer's scores.

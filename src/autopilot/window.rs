@@ -8,7 +8,7 @@ use slated_contract::event::{Decision, Event, Feedback, count, segments};
 use slated_contract::policy::read_manifest;
 use slated_contract::reward::RewardDefinition;
 use slated_trainer::dataset::{Dataset, DatasetError, DatasetSettings};
-use slated_trainer::drift::{DriftWindow, compare};
+use slated_trainer::drift::{Drift, DriftWindow, compare};
 
 use super::settings::Horizon;
 use super::{AutopilotError, AutopilotSettings, Cycle, State};
@@ -117,6 +117,9 @@ pub fn look(settings: &AutopilotSettings, state: &State, cycle: &mut Cycle) -> R
         }
         cycle.drift = Some(drift);
     }
+    let drifted = cycle.drift.as_ref().is_some_and(Drift::of_rewards);
+    let begun_after = if drifted { cycle.number - 1 } else { state.begun_after };
+    cycle.beginning = settings.beginning.is_some_and(|it| cycle.number - begun_after <= it.cycles);
     Ok(())
 }
 
