@@ -91,7 +91,7 @@ pub fn run(global: &Global, args: &AutopilotArgs) -> anyhow::Result<()> {
     let mut service = Service::start(&args.work, args.listen, POLICY, args.seed)?;
     let begun = Utc::now();
     let settings = environments.into_iter().map(EnvironmentSettings::LongTermSatisfaction).collect();
-    let rate = args.rate.unwrap_or(if args.quick { 80.0 } else { 40.0 });
+    let rate = args.rate.unwrap_or(if args.quick { 80.0 } else { 60.0 });
     let mut population = Population::start(&service.url(), settings, rate, args.seed)?;
     let mut autopilot = Autopilot::start(&args.work, &service.url(), args)?;
     eprintln!("==> a random policy, {rate} new users a second; {}", service.url());
@@ -245,14 +245,14 @@ impl Autopilot {
         }
         table.insert("policy".to_owned(), POLICY.into());
         table.insert("service".to_owned(), url.into());
-        let sessions = args.sessions.unwrap_or(if args.quick { 500 } else { 2500 });
+        let sessions = args.sessions.unwrap_or(if args.quick { 700 } else { 3500 });
         // A session is ten decisions and as much feedback.
         let trigger = [
             ("after_events".to_owned(), i64::try_from(20 * sessions)?.into()),
             ("poll_seconds".to_owned(), 0.5.into()),
         ];
         table.insert("trigger".to_owned(), toml::Table::from_iter(trigger).into());
-        let requests = i64::try_from(if args.quick { 300 } else { sessions })?;
+        let requests = i64::try_from(if args.quick { 300 } else { 2500 })?;
         if let Some(canary) = table.get_mut("canary").and_then(toml::Value::as_table_mut) {
             canary.insert("min_requests".to_owned(), requests.into());
             if let Some(guardrails) = canary.get_mut("guardrails").and_then(toml::Value::as_table_mut) {

@@ -25,9 +25,9 @@ const THINKING: Duration = Duration::from_millis(20);
 /// How long feedback that is late takes, on average.
 const LATE: Duration = Duration::from_millis(60);
 /// The chances of what may befall a feedback event.
-const CHANCE_LATE: f64 = 0.03;
+const CHANCE_LATE: f64 = 0.01;
 const CHANCE_TWICE: f64 = 0.05;
-const CHANCE_LOST: f64 = 0.01;
+const CHANCE_LOST: f64 = 0.005;
 
 /// A session that was played to its end.
 #[derive(Debug, Clone, Copy)]
