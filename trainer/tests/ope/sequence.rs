@@ -243,10 +243,19 @@ fn the_gate_judges_sessions_by_their_return() {
     }
     let on_policy: f64 = (0..STATES).map(|state| INITIAL[state] * value(&LOGGING, 0, state)).sum();
     let diagnostics = candidate.visits(&FittedQ { lambda: 0.0 }).unwrap();
-    // Every decision of the logging policy's own log says as much as one.
+    // In its own log the logging policy is where the log is, each step discounted: so many decisions of one weight.
     let own = baseline.visits(&FittedQ { lambda: 0.0 }).unwrap();
+    let weighted = |power: i32| -> f64 {
+        let of = |(visits, chance): &(Vec<Visit>, f64)| {
+            let sum: f64 = (0..visits.len() as i32).map(|time| DISCOUNT.powi(power * time)).sum();
+            sum * chance * POPULATION
+        };
+        all.iter().map(of).sum()
+    };
+    let by_hand = weighted(1).powi(2) / weighted(2);
     let decisions: usize = all.iter().map(|(visits, chance)| visits.len() * copies(*chance)).sum();
-    assert!((own.weights.effective_sample_size - decisions as f64).abs() < 1e-3 * decisions as f64);
+    let found = own.weights.effective_sample_size;
+    assert!((found - by_hand).abs() < 1e-3 * by_hand, "{found} is not {by_hand}");
     assert!(diagnostics.weights.effective_sample_size < 0.9 * decisions as f64);
     assert!(diagnostics.weights.rows == decisions && (diagnostics.weights.mean - 1.0).abs() < 0.2);
     let evidence = Evidence::Sessions(Pair { candidate, baseline: Some(baseline) });
