@@ -252,7 +252,7 @@ impl Autopilot {
             ("poll_seconds".to_owned(), 0.5.into()),
         ];
         table.insert("trigger".to_owned(), toml::Table::from_iter(trigger).into());
-        let requests = i64::try_from(if args.quick { 300 } else { 2500 })?;
+        let requests: i64 = if args.quick { 300 } else { 2500 };
         if let Some(canary) = table.get_mut("canary").and_then(toml::Value::as_table_mut) {
             canary.insert("min_requests".to_owned(), requests.into());
             if let Some(guardrails) = canary.get_mut("guardrails").and_then(toml::Value::as_table_mut) {
