@@ -9,6 +9,7 @@ pub mod api;
 pub mod autopilot;
 pub mod catalogue;
 pub mod cli;
+pub mod client;
 pub mod evaluation;
 pub mod journal;
 pub mod serving;

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use slated_contract::event::MAX_IDENTIFIER;
 
 use super::AutopilotError;
+use crate::client::client;
 use crate::serving::traffic::{Action, Figures, Route};
 
 /// How long it may take to answer: closing a long tail takes its time.
@@ -43,9 +44,8 @@ impl Service {
     pub fn new(url: &str, policy: &str) -> Result<Self, AutopilotError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(AutopilotError::Runtime)?;
-        // The proxy of the environment is for the outside; a service is asked directly.
-        let client = Client::builder().no_proxy().timeout(TIMEOUT).build();
-        let client = client.map_err(|error| AutopilotError::Settings(format!("`service` is {url}: {error}")))?;
+        let client =
+            client(TIMEOUT).map_err(|error| AutopilotError::Settings(format!("`service` is {url}: {error:#}")))?;
         Ok(Self { url: url.trim_end_matches('/').to_owned(), policy: policy.to_owned(), client, runtime })
     }
 

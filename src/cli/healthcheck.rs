@@ -6,8 +6,8 @@ use anyhow::Context;
 use clap::Args;
 
 use super::Global;
-use super::client::{client, urls};
 use super::exit::Unavailable;
+use crate::client::{client, urls};
 
 /// Ask a running service whether it can answer requests; for containers without curl.
 #[derive(Debug, Args)]

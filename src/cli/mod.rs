@@ -1,7 +1,6 @@
 //! The command line: one file a subcommand.
 
 mod autopilot;
-mod client;
 mod companion;
 mod completions;
 mod config;

@@ -8,8 +8,8 @@ use clap::{Args, ValueEnum};
 use serde_json::Value;
 
 use super::Global;
-use super::client::{client, urls};
 use super::exit::Unavailable;
+use crate::client::{client, urls};
 use crate::serving::traffic::{Action, Guardrails};
 
 /// Where the service is, who asks, and why.

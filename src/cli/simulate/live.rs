@@ -16,6 +16,7 @@ use super::report::{PartName, Run};
 use crate::api::{FeedbackResponse, RecommendResponse};
 use crate::cli::exit::{BadInput, Unavailable};
 use crate::cli::progress::bar;
+use crate::client::credentials;
 
 /// How long the service may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -41,7 +42,7 @@ fn client(url: &str) -> anyhow::Result<Client> {
         bail!(BadInput(format!("--url {url}: it must be an address such as http://127.0.0.1:8080")));
     };
     let is_here = parsed.host_str().is_some_and(|host| ["localhost", "127.0.0.1", "[::1]"].contains(&host));
-    let client = Client::builder().timeout(TIMEOUT);
+    let client = Client::builder().timeout(TIMEOUT).default_headers(credentials()?);
     // The proxy of the environment is for the outside.
     let client = if is_here { client.no_proxy() } else { client };
     client.build().context("cannot make an HTTP client")
