@@ -117,6 +117,7 @@ async fn serve(settings: Settings, autopilot: Option<&Path>) -> anyhow::Result<(
         Arc::clone(&catalogue),
         settings.server.fallback,
         seed,
+        journal.users(),
     );
     if settings.models.watch_seconds > 0.0 {
         let period = Duration::from_secs_f64(settings.models.watch_seconds);

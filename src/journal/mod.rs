@@ -280,6 +280,12 @@ impl Journal {
         self.sealer.run(move |tail| Ok(upkeep::retain(tail.folder(), &retention, today, dry)?)).await
     }
 
+    /// The key under which users are hashed, where they are.
+    #[must_use]
+    pub fn users(&self) -> Option<Arc<UserKey>> {
+        self.users.clone()
+    }
+
     /// Whether events can be written.
     ///
     /// # Errors

@@ -22,6 +22,7 @@ use super::policy::LoadedPolicy;
 use super::registry::{Chosen, Registry};
 use super::traffic::{Attribution, Traffic};
 use crate::catalogue::Catalogue;
+use crate::journal::UserKey;
 use crate::session::{Encoded, Seen, SessionKey, SessionView, Sessions, ShownSlate, UNAVAILABLE};
 
 /// A decision, ready to be journalled and answered.
@@ -47,6 +48,9 @@ pub struct Recommender {
     attribution: Attribution,
     fallback: Fallback,
     seed: u64,
+    /// Under which the journal keeps users; a session that is named by its user goes by the journal's name, because it is
+    /// rebuilt from there.
+    users: Option<Arc<UserKey>>,
 }
 
 /// What is answered where the model does not answer in time.
@@ -65,7 +69,7 @@ const FALLBACK: &str = "the policy did not answer in time, and the caller's own 
 const APPRENTICE: &str = "the caller's own order was shown, and its propensities are not known";
 
 impl Recommender {
-    /// A recommender whose random choices all derive from `seed`.
+    /// A recommender whose random choices all derive from `seed`; `users` is the key under which the journal hashes users.
     #[must_use]
     pub fn new(
         registry: Arc<Registry>,
@@ -74,8 +78,9 @@ impl Recommender {
         catalogue: Arc<Catalogue>,
         fallback: Fallback,
         seed: u64,
+        users: Option<Arc<UserKey>>,
     ) -> Self {
-        Self { registry, traffic, sessions, catalogue, attribution: Attribution::default(), fallback, seed }
+        Self { registry, traffic, sessions, catalogue, attribution: Attribution::default(), fallback, seed, users }
     }
 
     /// Decides a slate.
@@ -258,7 +263,11 @@ impl Recommender {
         now: DateTime<Utc>,
     ) -> Result<(Seen, Option<SessionKey>), RecommendError> {
         let Some(kind) = &policy.sessions else { return Ok((Seen::default(), None)) };
-        let key = kind.key(ask.session_id.as_deref(), ask.user_id.as_deref());
+        let user = match &self.users {
+            Some(users) => ask.user_id.as_deref().map(|id| users.hash(id)),
+            None => ask.user_id.clone(),
+        };
+        let key = kind.key(ask.session_id.as_deref(), user.as_deref());
         let mut seen = self.sessions.view(kind, key.as_ref(), now).await.map_err(RecommendError::Session)?;
         if let Some(own) = &ask.session {
             seen.view.features = seen.view.features.overlaid_with(own);

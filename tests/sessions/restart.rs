@@ -197,3 +197,30 @@ async fn the_trainer_sees_what_the_service_saw() {
     }
     assert!(histories > 50, "{histories}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_whom_the_journal_knows_by_a_hash_is_known_again() {
+    let place = place(None, "");
+    std::fs::write(place.path().join("key"), "k".repeat(40)).unwrap();
+    let settings = place.path().join("slated.toml");
+    let text = std::fs::read_to_string(&settings).unwrap();
+    std::fs::write(&settings, text.replace("[journal]", "[journal]\nhash_users = \"file:key\"")).unwrap();
+    let ask = |id: &str| {
+        let item = |id: &str| json!({"id": id, "features": {"x": 0.5, "y": 0.25}});
+        json!({"event_id": id, "user_id": "anna", "candidates": [item("a"), item("b"), item("c")], "slate_size": 3})
+    };
+    let service = serve(place.path());
+    service.ok("/recommend", &ask("first")).await;
+    service.ok("/feedback", &json!({"decision_id": "first", "event": "click", "position": 0})).await;
+    service.kill();
+    let service = serve(place.path());
+    service.ok("/recommend", &ask("second")).await;
+    let (_, decision) = service.get("/decisions/second").await;
+    assert_eq!(
+        (&decision["session"]["steps"], &decision["session"]["last_reward"]),
+        (&json!(1.0), &json!(1.0)),
+        "{decision}"
+    );
+    assert!(decision["user_id"].as_str().unwrap().starts_with("hmac:"));
+    service.stop();
+}
