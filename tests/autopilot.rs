@@ -314,3 +314,62 @@ fn the_demo_goes_from_random_slates_to_a_promotion_without_a_failed_request() {
     let plot = fs::read_to_string(folder.path().join("demo/autopilot.svg")).unwrap();
     assert!(plot.contains("promotion") && plot.contains("95% of it"));
 }
+
+/// So many sessions of one decision, each of which is worth this much.
+async fn sessions(service: &Service, prefix: &str, count: usize, worth: f64) {
+    let item =
+        |place: usize| json!({"id": format!("{place}"), "features": {"clickbait_score": 0.05 + 0.1 * place as f64}});
+    let candidates: Vec<Value> = (0..10).map(item).collect();
+    for index in 0..count {
+        let user = format!("{prefix}-{index}");
+        let body = json!({"user_id": user, "session_id": user, "slate_size": 1, "candidates": candidates});
+        let answer = service.ok("/recommend", &body).await;
+        let value = worth + 0.01 * (index % 10) as f64;
+        let feedback = json!({"decision_id": answer["decision_id"], "event": "watch", "value": value, "position": 0});
+        service.ok("/feedback", &feedback).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drift_of_the_rewards_makes_the_live_version_explore_more() {
+    let folder = place(300);
+    let service = serve(folder.path());
+    let epsilon = |epsilon: f64| format!("{{ method = \"epsilon_greedy\", epsilon = {epsilon} }}");
+    let settings = format!(
+        "canary = {{ share = 0.5, min_requests = 1000000 }}\n\
+         beginning = {{ cycles = 2, exploration = {}, after_drift = {} }}",
+        epsilon(0.2),
+        epsilon(0.5)
+    );
+    configure(folder.path(), &service, &settings, LEARNS_NOTHING);
+    let cycle = || must(folder.path(), &["autopilot", "--once", "--log-level", "warn"]);
+    sessions(&service, "before", 150, 10.0).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    cycle();
+    let first = report(folder.path(), 1).cycle;
+    assert!(!first.explores && matches!(first.outcome, Some(Outcome::Kept(_))), "{first:?}");
+
+    sessions(&service, "after", 150, 1.0).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    cycle();
+    let second = report(folder.path(), 2).cycle;
+    assert!(second.explores && second.drift.as_ref().is_some_and(|drift| drift.of_rewards()), "{second:?}");
+    assert_eq!(second.outcome, Some(Outcome::Promoted));
+    let policies: Value = serde_json::from_str(&service.text("/policies").await).unwrap();
+    assert_eq!(policies["policies"][0]["version"], second.version, "{policies}");
+    let manifest = |version: u64| -> Value {
+        let path = folder.path().join(format!("models/lts/{version}/policy.json"));
+        serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
+    };
+    let explorer = manifest(second.version);
+    assert_eq!(explorer["exploration"], json!({"method": "epsilon_greedy", "epsilon": 0.5}));
+    assert_eq!(explorer["model_sha256"], manifest(1)["model_sha256"]);
+
+    // What came of another version does not count as a drift: it learns again.
+    sessions(&service, "explored", 150, 1.0).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    cycle();
+    let third = report(folder.path(), 3).cycle;
+    assert!(!third.explores && third.beginning && !third.candidates.is_empty(), "{third:?}");
+    service.stop();
+}

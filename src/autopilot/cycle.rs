@@ -150,6 +150,7 @@ impl Autopilot {
             dataset: None,
             drift: None,
             beginning: false,
+            explores: false,
             candidates: Vec::new(),
             winner: None,
             canary_begun: None,
@@ -217,6 +218,10 @@ impl Autopilot {
                 look(settings, &self.state, cycle)?;
                 Ok(Some(Step::Train))
             }
+            Step::Train if cycle.explores => {
+                train::explore(settings, cycle, &folder)?;
+                Ok(Some(Step::Publish))
+            }
             Step::Train => {
                 train::train_all(settings, cycle, &folder, &self.stop, &mut kept)?;
                 Ok(Some(Step::Evaluate))
@@ -233,6 +238,8 @@ impl Autopilot {
                 canary::publish(settings, cycle, &folder)?;
                 Ok(Some(Step::Canary))
             }
+            // It is the live version itself, and earning less for a while is what it is for.
+            Step::Canary if cycle.explores => Ok(Some(Step::Promote)),
             Step::Canary => {
                 let outcome = canary::run(settings, cycle, &self.service, &self.stop, &mut kept)?;
                 cycle.outcome = outcome;

@@ -42,6 +42,9 @@ impl CycleReport {
                 significant(figure.lower),
                 significant(figure.upper)
             ),
+            None if cycle.explores => {
+                format!("version {} {outcome}: version {} with more exploration{drift}{why}", cycle.version, cycle.live)
+            }
             None => format!("version {} {outcome}{drift}{why}", cycle.live),
         }
     }

@@ -80,6 +80,11 @@ pub struct BeginningSettings {
     pub cycles: u64,
     /// How they explore.
     pub exploration: Exploration,
+    /// How the live version explores from a drift of the rewards until the next version, where that is given: a log of little
+    /// exploration says too little of what is better now, so the cycle that sees the drift publishes the live model again with
+    /// this exploration, and learns nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after_drift: Option<Exploration>,
 }
 
 /// When a cycle begins: whichever comes first of those that are set.
@@ -318,6 +323,9 @@ impl AutopilotSettings {
             wrong(!self.candidates.is_empty(), "candidates", "empty".to_owned(), "at least one `[[candidates]]` is needed"),
             self.exploration.check().err().map(|error| error.to_string()),
             self.beginning.and_then(|it| it.exploration.check().err()).map(|error| format!("beginning: {error}")),
+            self.beginning
+                .and_then(|it| it.after_drift?.check().err())
+                .map(|error| format!("beginning.after_drift: {error}")),
             matches!(self.exploration, Exploration::Greedy).then(|| {
                 "`exploration.method` is greedy: a log of it says nothing of what it never shows; let it explore a little"
                     .to_owned()

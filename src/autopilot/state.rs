@@ -108,6 +108,9 @@ pub struct Cycle {
     pub drift: Option<Drift>,
     /// Whether its candidates explore as at a beginning.
     pub beginning: bool,
+    /// Whether all it does is to make the live version explore more, because the rewards have drifted.
+    #[serde(default)]
+    pub explores: bool,
     /// Its candidates, as far as they have come.
     pub candidates: Vec<CandidateState>,
     /// The place of the one that the gate chose.

@@ -159,6 +159,30 @@ fn learn_rounds(
     }
 }
 
+/// The name of the candidate that is the live version with more exploration.
+const EXPLORER: &str = "explorer";
+
+/// Makes the one candidate of a cycle that only explores: the live model again, exploring as after a drift. There is nothing
+/// that a gate could ask of it.
+pub fn explore(settings: &AutopilotSettings, cycle: &mut Cycle, folder: &Path) -> Result<(), AutopilotError> {
+    let Some(exploration) = settings.beginning.and_then(|beginning| beginning.after_drift) else { return Ok(()) };
+    let live = Bundle::open(&settings.models, &settings.policy, Some(cycle.live))?;
+    let learner = live.learner()?;
+    let manifest = Manifest { version: cycle.version, exploration, evaluation: Vec::new(), ..live.manifest };
+    let models = models_of(folder, EXPLORER);
+    if Bundle::open(&models, &settings.policy, Some(cycle.version)).is_err() {
+        BundleWriter::stage(&models, &manifest, &live.model, learner.as_deref())?.publish()?;
+    }
+    cycle.candidates = vec![CandidateState {
+        name: EXPLORER.to_owned(),
+        algorithm: manifest.algorithm.name,
+        model_sha256: Some(manifest.model_sha256),
+        ..CandidateState::default()
+    }];
+    cycle.winner = Some(0);
+    Ok(())
+}
+
 /// How the cycle's version explores.
 fn exploration(settings: &AutopilotSettings, cycle: &Cycle) -> Exploration {
     settings.beginning.filter(|_| cycle.beginning).map_or(settings.exploration, |beginning| beginning.exploration)

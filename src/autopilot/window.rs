@@ -119,6 +119,7 @@ pub fn look(settings: &AutopilotSettings, state: &State, cycle: &mut Cycle) -> R
     }
     let drifted = cycle.drift.as_ref().is_some_and(Drift::of_rewards);
     let begun_after = if drifted { cycle.number - 1 } else { state.begun_after };
+    cycle.explores = drifted && settings.beginning.is_some_and(|it| it.after_drift.is_some());
     cycle.beginning = settings.beginning.is_some_and(|it| cycle.number - begun_after <= it.cycles);
     Ok(())
 }
