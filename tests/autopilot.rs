@@ -327,6 +327,8 @@ async fn sessions(service: &Service, prefix: &str, count: usize, worth: f64) {
         let value = worth + 0.01 * (index % 10) as f64;
         let feedback = json!({"decision_id": answer["decision_id"], "event": "watch", "value": value, "position": 0});
         service.ok("/feedback", &feedback).await;
+        // Sessions of the last moments may go on, and do not count yet.
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 
@@ -342,15 +344,16 @@ async fn a_drift_of_the_rewards_makes_the_live_version_explore_more() {
         epsilon(0.5)
     );
     configure(folder.path(), &service, &settings, LEARNS_NOTHING);
+    let settled = || tokio::time::sleep(Duration::from_millis(500));
     let cycle = || must(folder.path(), &["autopilot", "--once", "--log-level", "warn"]);
-    sessions(&service, "before", 150, 10.0).await;
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    sessions(&service, "before", 200, 10.0).await;
+    settled().await;
     cycle();
     let first = report(folder.path(), 1).cycle;
     assert!(!first.explores && matches!(first.outcome, Some(Outcome::Kept(_))), "{first:?}");
 
-    sessions(&service, "after", 150, 1.0).await;
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    sessions(&service, "after", 200, 1.0).await;
+    settled().await;
     cycle();
     let second = report(folder.path(), 2).cycle;
     assert!(second.explores && second.drift.as_ref().is_some_and(|drift| drift.of_rewards()), "{second:?}");
@@ -366,8 +369,8 @@ async fn a_drift_of_the_rewards_makes_the_live_version_explore_more() {
     assert_eq!(explorer["model_sha256"], manifest(1)["model_sha256"]);
 
     // What came of another version does not count as a drift: it learns again.
-    sessions(&service, "explored", 150, 1.0).await;
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    sessions(&service, "explored", 200, 1.0).await;
+    settled().await;
     cycle();
     let third = report(folder.path(), 3).cycle;
     assert!(!third.explores && third.beginning && !third.candidates.is_empty(), "{third:?}");

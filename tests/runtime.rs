@@ -22,18 +22,19 @@ fn slow(settings: &str) -> Workplace {
 async fn a_late_model_gives_way_to_the_callers_own_order() {
     let place = slow("[server]\nfallback = \"caller_order\"\n[runtime]\nsessions = 1\n");
     let service = place.serve(&[]);
-    let asked = (0..16).map(|index| {
+    // So many that some are late on any machine, with time left to journal what is shown instead.
+    let asked = (0..64).map(|index| {
         let service = &service;
         async move {
             let mut body = heavy(&format!("late-{index}"), 600);
             body["baseline"] = json!(["item-7", "item-excluded", "item-3"]);
             body["exclude"] = json!(["item-excluded"]);
-            service.post_with("/recommend", ("x-request-timeout-ms", "400"), &body).await
+            service.post_with("/recommend", ("x-request-timeout-ms", "1000"), &body).await
         }
     });
     let answers = join_all(asked).await;
     let late: Vec<&Value> = answers.iter().map(|(_, answer)| answer).filter(|a| a["mode"] == "fallback").collect();
-    assert!(!late.is_empty(), "16 slow runs after each other are not done in time");
+    assert!(!late.is_empty(), "64 slow runs after each other are not done in time");
     for answer in &late {
         let shown: Vec<&Value> = answer["slate"].as_array().unwrap().iter().map(|shown| &shown["item"]).collect();
         assert_eq!(shown, ["item-7", "item-3"]);
