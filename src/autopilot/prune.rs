@@ -4,11 +4,14 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use slated_contract::policy::read_manifest;
+
 use super::service::Service;
 use super::{AutopilotError, AutopilotSettings, Cycle, State};
 
 /// Removes all but the last [`AutopilotSettings::keep`] of the versions that the autopilot published. What the service has in
-/// memory (what a route names, and what a rollback would need) stays, and so does every version that somebody else put there.
+/// memory (what a route names, and what a rollback would need) stays, and so does every version that somebody else put there,
+/// and one whose model a kept version has as well.
 pub fn versions(
     settings: &AutopilotSettings,
     state: &mut State,
@@ -19,7 +22,16 @@ pub fn versions(
     let needed =
         |version: u64| status.loaded.contains(&version) || status.route.versions().any(|routed| routed == version);
     let beyond = state.published.len().saturating_sub(settings.keep);
-    let removed: Vec<u64> = state.published[..beyond].iter().copied().filter(|&version| !needed(version)).collect();
+    let (old, kept) = state.published.split_at(beyond);
+    let model = |version: &u64| {
+        let folder = settings.models.join(&settings.policy).join(version.to_string());
+        // One that is gone holds no model.
+        read_manifest(&folder).ok().map(|manifest| manifest.model_sha256)
+    };
+    // The log of a version whose model another one has would be replayed by that one's exploration.
+    let models: Vec<String> = kept.iter().filter_map(model).collect();
+    let shared = |version: &u64| model(version).is_some_and(|model| models.contains(&model));
+    let removed: Vec<u64> = old.iter().copied().filter(|version| !needed(*version) && !shared(version)).collect();
     for version in &removed {
         let folder = settings.models.join(&settings.policy).join(version.to_string());
         remove(&folder)?;
