@@ -30,7 +30,6 @@ pub fn credentials() -> anyhow::Result<HeaderMap> {
 
 /// Where the service of the settings is for applications, and for operators.
 pub fn urls(server: &ServerSettings) -> (String, String) {
-    let scheme = if server.tls_certificate.is_some() { "https" } else { "http" };
-    let at = |address| format!("{scheme}://{address}");
+    let at = |address| format!("{}://{address}", server.scheme());
     (at(server.listen), at(server.admin_listen.unwrap_or(server.listen)))
 }

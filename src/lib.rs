@@ -11,6 +11,7 @@ pub mod catalogue;
 pub mod cli;
 pub mod client;
 pub mod evaluation;
+mod files;
 pub mod journal;
 pub mod serving;
 pub mod session;

@@ -288,6 +288,14 @@ impl Provider for &Flag {
     }
 }
 
+impl ServerSettings {
+    /// How its addresses begin.
+    #[must_use]
+    pub const fn scheme(&self) -> &'static str {
+        if self.tls_certificate.is_some() { "https" } else { "http" }
+    }
+}
+
 impl Settings {
     fn check(&self) -> Result<(), SettingsError> {
         let server = &self.server;

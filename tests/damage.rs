@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use common::{Workplace, request, slated};
+use common::{Workplace, events, request, slated};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use slated_contract::event::{Decision, Event, Feedback, SegmentReader, segments};
@@ -16,8 +16,7 @@ fn files<E: Event>(place: &Workplace) -> Vec<PathBuf> {
 }
 
 fn ids<E: Event>(place: &Workplace, prefix: &str) -> BTreeSet<String> {
-    let events = files::<E>(place).into_iter().flat_map(|path| SegmentReader::<E>::open(&path, 100).unwrap());
-    let ids = events.flat_map(Result::unwrap).map(|event| event.id().to_owned());
+    let ids = events::<E>(&place.path().join("journal")).into_iter().map(|event| event.id().to_owned());
     ids.filter(|id| id.starts_with(prefix)).collect()
 }
 

@@ -2,16 +2,15 @@
 
 mod common;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use common::{must, slated};
+use common::{contents, events, must, slated};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::{Value, json};
 use slated::journal::write_segment;
 use slated_contract::event::{
-    Alternative, Candidate, Decision, Event, Feedback, Mode, RouteChange, SCHEMA_VERSION, SegmentReader, Shown,
-    segments,
+    Alternative, Candidate, Decision, Feedback, Mode, RouteChange, SCHEMA_VERSION, Shown, segments,
 };
 use slated_contract::feature::{FeatureValue, Features};
 use tempfile::TempDir;
@@ -19,30 +18,6 @@ use tempfile::TempDir;
 /// The kept journal of a version of the schema.
 fn kept(version: u32) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/data/journals/v{version}"))
-}
-
-fn events<E: Event>(journal: &Path) -> Vec<E> {
-    let files = segments::<E>(journal).unwrap().into_iter().flat_map(|date| date.files);
-    let mut events: Vec<E> =
-        files.flat_map(|path| SegmentReader::<E>::open(&path, 100).unwrap().flat_map(Result::unwrap)).collect();
-    events.sort_by(|a, b| a.order().cmp(&b.order()));
-    events
-}
-
-/// The files below a folder with their bytes.
-fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    fn add(folder: &Path, root: &Path, found: &mut BTreeMap<PathBuf, Vec<u8>>) {
-        for entry in folder.read_dir().unwrap().map(|entry| entry.unwrap().path()) {
-            if entry.is_dir() {
-                add(&entry, root, found);
-            } else {
-                found.insert(entry.strip_prefix(root).unwrap().to_owned(), std::fs::read(&entry).unwrap());
-            }
-        }
-    }
-    let mut found = BTreeMap::new();
-    add(folder, folder, &mut found);
-    found
 }
 
 /// Events that are hard to write down.
@@ -159,11 +134,11 @@ fn every_format_gives_back_the_same_events_and_then_the_same_bytes() {
         // The sign of zero as well.
         assert!(events::<Feedback>(&journal_folder).iter().any(|feedback| feedback.value.is_sign_negative()));
 
-        let before = files(&journal_folder);
+        let before = contents(&journal_folder);
         must(place.path(), &import);
-        assert!(files(&journal_folder) == before, "{format}: importing again changed something");
+        assert!(contents(&journal_folder) == before, "{format}: importing again changed something");
         must(place.path(), &["journal", "export", "--journal", &journal, "--format", format, "--out", &again]);
-        assert!(files(&place.path().join(&again)) == files(&place.path().join(&out)), "{format}");
+        assert!(contents(&place.path().join(&again)) == contents(&place.path().join(&out)), "{format}");
     }
 }
 
@@ -280,7 +255,7 @@ fn an_export_holds_what_was_asked_for() {
     assert_eq!(ids(&lines("some.jsonl")), expected);
     export(&["--before", "2020-01-01", "--out", "old"]);
     assert_eq!(
-        files(&place.path().join("old")).into_keys().collect::<Vec<_>>(),
+        contents(&place.path().join("old")).into_keys().collect::<Vec<_>>(),
         [Path::new("decisions/date=2019-11-24.jsonl"), Path::new("feedback/date=2019-11-24.jsonl")]
     );
 }

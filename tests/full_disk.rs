@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use common::{Service, Workplace, request};
+use common::{Service, Workplace, events, request};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
-use slated_contract::event::{Decision, Event, Feedback, SegmentReader, segments};
+use slated_contract::event::{Decision, Event, Feedback};
 
 /// What makes writing fail.
 trait Disk {
@@ -71,12 +71,8 @@ impl Drop for Small {
 
 fn ids<E: Event>(journal: &Path, prefix: &str) -> BTreeSet<String> {
     let mut ids = BTreeSet::new();
-    for path in segments::<E>(journal).unwrap().into_iter().flat_map(|date| date.files) {
-        for event in SegmentReader::<E>::open(&path, 100).unwrap().flat_map(Result::unwrap) {
-            if event.id().starts_with(prefix) {
-                assert!(ids.insert(event.id().to_owned()), "{} is there twice", event.id());
-            }
-        }
+    for event in events::<E>(journal).iter().filter(|event| event.id().starts_with(prefix)) {
+        assert!(ids.insert(event.id().to_owned()), "{} is there twice", event.id());
     }
     ids
 }

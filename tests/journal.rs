@@ -5,22 +5,16 @@ mod common;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::{Workplace, request, without_manifests};
+use common::{Workplace, events, request, without_manifests};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
-use slated_contract::event::{Decision, Event, Feedback, SegmentReader, segments};
+use slated_contract::event::{Decision, Event, Feedback, segments};
 
 fn ids<E: Event>(place: &Workplace, prefix: &str) -> Vec<String> {
-    let mut ids = Vec::new();
-    for path in segments::<E>(&place.path().join("journal")).unwrap().into_iter().flat_map(|date| date.files) {
-        for batch in SegmentReader::<E>::open(&path, 100).unwrap() {
-            ids.extend(
-                batch.unwrap().into_iter().map(|event| event.id().to_owned()).filter(|id| id.starts_with(prefix)),
-            );
-        }
-    }
+    let ids = events::<E>(&place.path().join("journal")).into_iter().map(|event| event.id().to_owned());
+    let mut ids: Vec<String> = ids.filter(|id| id.starts_with(prefix)).collect();
     ids.sort();
     ids
 }

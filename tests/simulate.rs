@@ -3,11 +3,11 @@
 mod common;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use common::{Service, must, slated};
+use common::{Service, contents, events, must, slated};
 use serde_json::{Value, json};
-use slated_contract::event::{Decision, Event, Feedback, SegmentReader, segments};
+use slated_contract::event::{Decision, Feedback};
 use slated_contract::slate::{DecisionSeed, Exploration, Scores, draw};
 use slated_trainer::dataset::{Dataset, DatasetSettings};
 use tempfile::TempDir;
@@ -24,31 +24,6 @@ fn simulate(folder: &Path, args: &[&str]) -> Value {
 
 fn mean(report: &Value, run: usize) -> f64 {
     report["runs"][run]["return"]["mean"].as_f64().expect("a mean return")
-}
-
-/// The events of a journal, in order.
-fn events<E: Event>(journal: &Path) -> Vec<E> {
-    let mut events: Vec<E> = Vec::new();
-    for path in segments::<E>(journal).unwrap().into_iter().flat_map(|date| date.files) {
-        for batch in SegmentReader::<E>::open(&path, 1024).unwrap() {
-            events.extend(batch.unwrap());
-        }
-    }
-    events.sort_by(|a, b| a.order().cmp(&b.order()));
-    events
-}
-
-/// Every file under a folder with its bytes.
-fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let mut found = BTreeMap::new();
-    for entry in folder.read_dir().unwrap().map(|entry| entry.unwrap().path()) {
-        if entry.is_dir() {
-            found.extend(files(&entry));
-        } else {
-            found.insert(entry.clone(), std::fs::read(entry).unwrap());
-        }
-    }
-    found
 }
 
 /// Learns a greedy policy of the watch time from a journal.
@@ -148,9 +123,9 @@ async fn a_mixture_is_journalled_with_the_propensities_of_whoever_acted() {
     assert!((total - returned).abs() < 1e-6, "{total}, returned were {returned}");
 
     // Once more, on another number of threads: the same bytes in the same files.
-    let before = files(&journal);
+    let before = contents(&journal);
     must(folder.path(), &[&["simulate"], &args[..], &["--threads", "1"]].concat());
-    assert_eq!(files(&journal), before);
+    assert_eq!(contents(&journal), before);
     must(folder.path(), &[&["simulate"], &args[..], &["--seed", "2"]].concat());
     assert_eq!(events::<Decision>(&journal).iter().filter(|again| decisions.contains(again)).count(), decisions.len());
 }

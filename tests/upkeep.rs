@@ -7,18 +7,10 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use common::{Workplace, must, read, request, slated};
+use common::{Workplace, events, must, read, request, slated};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use slated_contract::event::{Decision, Event, Feedback, SegmentReader, segments};
-
-fn events<E: Event>(journal: &Path) -> Vec<E> {
-    let files = segments::<E>(journal).unwrap().into_iter().flat_map(|date| date.files);
-    let mut events: Vec<E> =
-        files.flat_map(|path| SegmentReader::<E>::open(&path, 100).unwrap().flat_map(Result::unwrap)).collect();
-    events.sort_by(|a, b| a.order().cmp(&b.order()));
-    events
-}
+use slated_contract::event::{Decision, Event, Feedback, segments};
 
 fn file_count<E: Event>(journal: &Path) -> usize {
     segments::<E>(journal).unwrap().iter().map(|date| date.files.len()).sum()

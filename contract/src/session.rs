@@ -105,8 +105,16 @@ impl SessionAccumulator {
     /// Settings that fail [`SessionSettings::check`].
     pub fn new(settings: &SessionSettings, item_width: usize) -> Result<Self, SessionError> {
         settings.check()?;
-        let decay = |&rate: &f64| Decay { rate, reward: 0.0, consumed: vec![0.0; item_width] };
-        Ok(Self {
+        Ok(Self::empty(item_width, settings.decay_rates.iter().copied(), settings.history))
+    }
+
+    /// The session ended: what follows begins one in which nothing has happened.
+    pub fn restart(&mut self) {
+        *self = Self::empty(self.item_width, self.decays.iter().map(|decay| decay.rate), self.history_limit);
+    }
+
+    fn empty(item_width: usize, rates: impl Iterator<Item = f64>, history_limit: usize) -> Self {
+        Self {
             item_width,
             steps: 0,
             responses: 0,
@@ -115,31 +123,10 @@ impl SessionAccumulator {
             last_consumed: false,
             last_reward: 0.0,
             total_reward: 0.0,
-            decays: settings.decay_rates.iter().map(decay).collect(),
-            history_limit: settings.history,
+            decays: rates.map(|rate| Decay { rate, reward: 0.0, consumed: vec![0.0; item_width] }).collect(),
+            history_limit,
             history: VecDeque::new(),
-        })
-    }
-
-    /// The session ended: what follows begins one in which nothing has happened.
-    pub fn restart(&mut self) {
-        *self = Self {
-            decays: self
-                .decays
-                .iter()
-                .map(|decay| Decay { rate: decay.rate, reward: 0.0, consumed: vec![0.0; self.item_width] })
-                .collect(),
-            history: VecDeque::new(),
-            steps: 0,
-            responses: 0,
-            shown_at: None,
-            gap_seconds: 0.0,
-            last_consumed: false,
-            last_reward: 0.0,
-            total_reward: 0.0,
-            item_width: self.item_width,
-            history_limit: self.history_limit,
-        };
+        }
     }
 
     /// Slates shown so far.

@@ -7,7 +7,6 @@ use std::path::Path;
 use chrono::{DateTime, Utc};
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use super::{AccessError, Role};
 
@@ -98,10 +97,4 @@ impl KeyFile {
 pub fn new_key() -> String {
     let bytes: [u8; 32] = rand::rng().random();
     bytes.iter().fold(PREFIX.to_owned(), |key, byte| format!("{key}{byte:02x}"))
-}
-
-/// SHA-256 of a key, in hex.
-#[must_use]
-pub fn sha256(key: &str) -> String {
-    Sha256::digest(key.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
 }

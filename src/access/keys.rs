@@ -9,8 +9,9 @@ use std::time::{Duration, SystemTime};
 use chrono::Utc;
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use slated_contract::policy::sha256_hex;
 
-use super::{AccessError, KeyEntry, KeyFile, Role, sha256};
+use super::{AccessError, KeyEntry, KeyFile, Role};
 
 /// Whose key a request came with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,7 +114,7 @@ impl Keys {
         if self.file.is_none() {
             return Ok(None);
         }
-        let hash = sha256(key.ok_or(Denied::Unknown)?);
+        let hash = sha256_hex(key.ok_or(Denied::Unknown)?.as_bytes());
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner).keys.get(&hash).cloned();
         let key =
             known.filter(|key| key.entry.expires.is_none_or(|expires| Utc::now() < expires)).ok_or(Denied::Unknown)?;

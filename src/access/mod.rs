@@ -6,7 +6,7 @@ mod keys;
 mod settings;
 
 pub use ids::{DecisionIds, IdError};
-pub use keyfile::{KeyEntry, KeyFile, new_key, sha256};
+pub use keyfile::{KeyEntry, KeyFile, new_key};
 pub use keys::{Caller, Denied, Keys};
 pub use settings::SecuritySettings;
 

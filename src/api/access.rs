@@ -1,5 +1,6 @@
 //! Letting requests in by their key.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Request, State};
@@ -7,8 +8,8 @@ use axum::http::{HeaderMap, header};
 use axum::middleware::Next;
 use axum::response::Response;
 
-use super::{App, Problem};
-use crate::access::{Denied, Role};
+use super::Problem;
+use crate::access::{Denied, Keys, Role};
 
 /// The other header that a key may come in.
 pub const KEY_HEADER: &str = "x-api-key";
@@ -16,16 +17,16 @@ pub const KEY_HEADER: &str = "x-api-key";
 /// What a route takes.
 #[derive(Clone)]
 pub struct Needs {
-    /// The application.
-    pub app: App,
+    /// The keys in force.
+    pub keys: Arc<Keys>,
     /// The role.
     pub role: Role,
 }
 
 /// Lets a request in whose key has the role. Who it is stands in the request's extensions.
 pub async fn admit(State(needs): State<Needs>, mut request: Request, next: Next) -> Result<Response, Problem> {
-    let Needs { app, role } = needs;
-    if let Some(caller) = app.keys.admit(key(request.headers()), role)? {
+    let Needs { keys, role } = needs;
+    if let Some(caller) = keys.admit(key(request.headers()), role)? {
         request.extensions_mut().insert(caller);
     }
     Ok(next.run(request).await)

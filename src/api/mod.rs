@@ -31,7 +31,7 @@ use std::sync::Arc;
 
 use metrics_exporter_prometheus::PrometheusHandle;
 
-use crate::access::{DecisionIds, Keys};
+use crate::access::DecisionIds;
 use crate::catalogue::Catalogue;
 use crate::journal::{Journal, OnFailure};
 use crate::serving::traffic::Traffic;
@@ -56,12 +56,8 @@ pub struct App {
     pub journal: Journal,
     /// What is done with decisions while nothing can be kept.
     pub on_failure: OnFailure,
-    /// The keys in force.
-    pub keys: Arc<Keys>,
     /// Gives and checks decision ids.
-    pub ids: DecisionIds,
-    /// Origins whose pages may call from a browser.
-    pub cors_origins: Vec<String>,
+    pub ids: Arc<DecisionIds>,
     /// The limits.
     pub settings: Arc<ServerSettings>,
     /// The metrics.

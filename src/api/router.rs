@@ -1,5 +1,7 @@
 //! The whole HTTP interface.
 
+use std::sync::Arc;
+
 use axum::error_handling::HandleErrorLayer;
 use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderName, HeaderValue, Method, Uri, header};
@@ -24,7 +26,7 @@ use super::{
     App, Problem, admin, catalogue, deadline, decisions, feedback, forget, health, metrics, policies, recommend,
     routes as policy_routes, slots, trace,
 };
-use crate::access::Role;
+use crate::access::{Keys, Role};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -134,21 +136,21 @@ pub struct Routers {
     pub admin: Option<Router>,
 }
 
-/// The service.
-pub fn routers(app: &App) -> Routers {
+/// The service, for whoever has one of the keys, and from a browser for the pages of these origins.
+pub fn routers(app: &App, keys: &Arc<Keys>, origins: &[String]) -> Routers {
     let with_role = |routes: OpenApiRouter<App>, role: Role| -> Router<App> {
-        let needs = Needs { app: app.clone(), role };
+        let needs = Needs { keys: Arc::clone(keys), role };
         Router::from(routes).layer(middleware::from_fn_with_state(needs, access::admit))
     };
     let applications = with_role(recommending(), Role::Recommend).merge(with_role(telling(), Role::Feedback));
     let administration = with_role(administering(), Role::Admin);
     let metrics = with_role(measuring(), Role::Metrics);
     if app.settings.admin_listen.is_none() {
-        let public = finish(limit(applications.merge(administration), app).merge(metrics), app).layer(cors(app));
+        let public = finish(limit(applications.merge(administration), app).merge(metrics), app).layer(cors(origins));
         return Routers { public, admin: None };
     }
     Routers {
-        public: finish(limit(applications, app), app).layer(cors(app)),
+        public: finish(limit(applications, app), app).layer(cors(origins)),
         admin: Some(finish(limit(administration, app).merge(metrics), app)),
     }
 }
@@ -190,8 +192,8 @@ fn finish(routes: Router<App>, app: &App) -> Router {
 }
 
 /// Lets the pages of the settings' origins call; without any, browsers keep all others' pages from it.
-fn cors(app: &App) -> CorsLayer {
-    let origins = app.cors_origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok());
+fn cors(origins: &[String]) -> CorsLayer {
+    let origins = origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok());
     let headers =
         ["authorization", access::KEY_HEADER, "content-type", "traceparent", "x-request-id", "x-request-timeout-ms"];
     CorsLayer::new()

@@ -37,6 +37,7 @@ pub use settings::AutopilotSettings;
 pub use state::{CandidateState, Cycle, Outcome, State, Step};
 
 use crate::evaluation::EvidenceError;
+use crate::files;
 use crate::serving::LoadError;
 
 /// Why a step of a cycle was not done.
@@ -137,18 +138,9 @@ impl AutopilotError {
     }
 }
 
-/// Writes a file so that a reader finds the old one or the new, whole.
+/// Writes a file whole, in a folder that is made where it is absent.
 fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), AutopilotError> {
     let folder = path.parent().unwrap_or(path);
     std::fs::create_dir_all(folder).map_err(AutopilotError::at(folder))?;
-    // Beside it and not a temporary file, which nobody else could read: a collector of metrics is another user.
-    let beside = path.with_file_name(format!(".{}.part", path.file_name().unwrap_or_default().to_string_lossy()));
-    let write = || {
-        let mut file = std::fs::File::create(&beside)?;
-        std::io::Write::write_all(&mut file, bytes)?;
-        file.sync_all()?;
-        std::fs::rename(&beside, path)?;
-        std::fs::File::open(folder)?.sync_all()
-    };
-    write().map_err(AutopilotError::at(path))
+    files::write_whole(path, bytes).map_err(AutopilotError::at(path))
 }

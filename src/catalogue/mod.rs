@@ -7,15 +7,14 @@ mod table;
 
 pub use filter::{Condition, Filter};
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError, RwLock};
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use slated_contract::feature::Features;
 use thiserror::Error;
 
+use crate::files::sha256;
 use store::Store;
 use table::Table;
 
@@ -157,7 +156,7 @@ impl Catalogue {
 
     fn import(&self, kind: Kind, path: &Path) -> Result<(), CatalogueError> {
         let failed = |error: std::io::Error| CatalogueError::File { path: path.to_owned(), reason: error.to_string() };
-        let digest = digest(path).map_err(failed)?;
+        let digest = sha256(path).map_err(failed)?;
         let mut store = self.lock();
         if store.imported(kind)?.as_ref() == Some(&digest) {
             return Ok(());
@@ -252,19 +251,6 @@ impl Catalogue {
         metrics::gauge!("slated_catalogue_entities", "kind" => "items").set(items as f64);
         metrics::gauge!("slated_catalogue_entities", "kind" => "users").set(users as f64);
         metrics::gauge!("slated_catalogue_version").set(version as f64);
-    }
-}
-
-/// SHA-256 of a file, in hex.
-fn digest(path: &Path) -> std::io::Result<String> {
-    let mut file = std::fs::File::open(path)?;
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; 1 << 16];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()),
-            length => hash.update(&buffer[..length]),
-        }
     }
 }
 

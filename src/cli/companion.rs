@@ -31,13 +31,12 @@ impl Companion {
                 IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
             });
         }
-        let scheme = if settings.server.tls_certificate.is_some() { "https" } else { "http" };
         let arguments: Vec<String> = vec![
             "autopilot".to_owned(),
             "--settings".to_owned(),
             autopilot.display().to_string(),
             "--service".to_owned(),
-            format!("{scheme}://{reachable}"),
+            format!("{}://{reachable}", settings.server.scheme()),
             "--journal".to_owned(),
             settings.journal.folder.display().to_string(),
             "--models".to_owned(),

@@ -4,10 +4,11 @@ use std::path::PathBuf;
 
 use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
+use slated_contract::policy::sha256_hex;
 
 use super::Global;
 use super::exit::BadInput;
-use crate::access::{KeyEntry, KeyFile, Role, new_key, sha256};
+use crate::access::{KeyEntry, KeyFile, Role, new_key};
 use crate::settings::Flag;
 
 /// Make, list and revoke API keys. A running service takes changes up by itself.
@@ -94,7 +95,7 @@ fn new(global: &Global, args: NewArgs) -> anyhow::Result<()> {
     keys.keys.push(KeyEntry {
         name: args.name,
         roles,
-        sha256: sha256(&key),
+        sha256: sha256_hex(key.as_bytes()),
         requests_per_second: args.requests_per_second,
         burst: args.burst,
         expires: args.expires,

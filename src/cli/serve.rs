@@ -131,13 +131,10 @@ async fn serve(settings: Settings, autopilot: Option<&Path>) -> anyhow::Result<(
         sessions,
         journal: journal.clone(),
         on_failure: settings.journal.on_failure,
-        keys: Arc::clone(&keys),
-        ids,
-        cors_origins: security.cors_origins.clone(),
+        ids: Arc::new(ids),
         settings: Arc::new(settings.server.clone()),
         metrics,
     };
-    tokio::spawn(watch_keys(keys, reload));
     let server = &settings.server;
     let connections = Connections {
         tls: server.tls_certificate.clone().zip(server.tls_key.clone()),
@@ -145,8 +142,9 @@ async fn serve(settings: Settings, autopilot: Option<&Path>) -> anyhow::Result<(
         header_timeout: Duration::from_secs(server.header_timeout_seconds),
         drain: Duration::from_secs(server.drain_seconds),
     };
-    let scheme = if connections.tls.is_some() { "https" } else { "http" };
-    let Routers { public, admin } = api::routers(&app);
+    let scheme = server.scheme();
+    let Routers { public, admin } = api::routers(&app, &keys, &security.cors_origins);
+    tokio::spawn(watch_keys(keys, reload));
     let mut listening = vec![Listening { address: server.listen, router: public }];
     listening.extend(admin.zip(server.admin_listen).map(|(router, address)| Listening { address, router }));
     let mut companion = None;

@@ -80,17 +80,13 @@ where
     let mut files = Vec::new();
     for places in places.chunk_by(|a, b| a.time.date_naive() == b.time.date_naive()) {
         let path = format!("{}/date={}/{name}.parquet", E::KIND, places[0].time.format("%Y-%m-%d"));
-        let (bytes, xxh3) = write_file(&journal.join(&path), places, &mut fetch)?;
-        files.push(ManifestFile { path, events: places.len() as u64, bytes, xxh3 });
+        files.push(write_file(journal, path, &mut places.iter().map(|place| fetch(&place.key)))?);
     }
     if files.is_empty() {
         return Ok(Vec::new());
     }
     let manifest = SegmentManifest { kind: E::KIND.to_owned(), name: name.to_owned(), files };
-    let path = journal.join(manifest.path());
-    let failed = SegmentError::at(&path);
-    let bytes = manifest.to_bytes().map_err(|error| failed(error.to_string()))?;
-    appear(&path, |file| file.write_all(&bytes).map_err(|error| failed(error.to_string())))?;
+    write_manifest(journal, &manifest)?;
     Ok(manifest.files.into_iter().map(|file| SegmentFile { path: file.path, events: file.events }).collect())
 }
 
@@ -103,25 +99,48 @@ pub fn properties() -> WriterProperties {
         .build()
 }
 
-fn write_file<E, K, F>(
-    path: &Path,
-    places: &[Place<K>],
-    fetch: &mut impl FnMut(&K) -> Result<E, F>,
-) -> Result<(u64, String), F>
+/// Writes the manifest of files that are there.
+///
+/// # Errors
+/// The disk.
+pub fn write_manifest(journal: &Path, manifest: &SegmentManifest) -> Result<(), SegmentError> {
+    let path = journal.join(manifest.path());
+    let failed = SegmentError::at(&path);
+    let bytes = manifest.to_bytes().map_err(|error| failed(error.to_string()))?;
+    appear(&path, |file| file.write_all(&bytes).map_err(|error| failed(error.to_string())))
+}
+
+/// Writes events, which come in their order, into the segment file at `journal`/`path`, [`CHUNK`] of them at a time. It appears
+/// whole, or replaces what is there in one step; what its manifest is to say of it.
+///
+/// # Errors
+/// The disk, events that do not fit their columns, and those of the events.
+pub fn write_file<E, F>(
+    journal: &Path,
+    path: String,
+    events: &mut dyn Iterator<Item = Result<E, F>>,
+) -> Result<ManifestFile, F>
 where
     E: Event,
     F: From<SegmentError>,
 {
-    let failed = SegmentError::at(path);
-    appear(path, |file| {
+    let whole = journal.join(&path);
+    let failed = SegmentError::at(&whole);
+    appear(&whole, |file| {
         let mut writer = ArrowWriter::try_new(Digesting::new(file), event::schema::<E>(), Some(properties()))
             .map_err(|error| failed(error.to_string()))?;
-        for chunk in places.chunks(CHUNK) {
-            let events = chunk.iter().map(|place| fetch(&place.key)).collect::<Result<Vec<E>, F>>()?;
-            let batch = event::encode(&events).map_err(|error| failed(error.to_string()))?;
+        let mut written = 0;
+        loop {
+            let chunk = events.take(CHUNK).collect::<Result<Vec<E>, F>>()?;
+            if chunk.is_empty() {
+                break;
+            }
+            written += chunk.len() as u64;
+            let batch = event::encode(&chunk).map_err(|error| failed(error.to_string()))?;
             writer.write(&batch).map_err(|error| failed(error.to_string()))?;
         }
-        Ok(writer.into_inner().map_err(|error| failed(error.to_string()))?.finish().1)
+        let (_, (bytes, xxh3)) = writer.into_inner().map_err(|error| failed(error.to_string()))?.finish();
+        Ok(ManifestFile { path, events: written, bytes, xxh3 })
     })
 }
 
@@ -162,6 +181,14 @@ fn make_folder(folder: &Path) -> io::Result<()> {
 /// Syncs the names in a folder.
 pub fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
+}
+
+/// Removes a file that may have gone already.
+pub fn remove(path: &Path) -> Result<(), SegmentError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(SegmentError::at(path)(error.to_string())),
+        _ => Ok(()),
+    }
 }
 
 /// The event with this id, if the file holds it. Only the ids are read of rows that do not match.

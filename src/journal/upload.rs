@@ -26,7 +26,7 @@ use slated_trainer::dataset::RemoteJournal;
 use thiserror::Error;
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use super::segment::appear;
+use super::segment::{appear, remove};
 use super::{JournalError, JournalSettings};
 
 /// How often the journal is looked at without being told to.
@@ -276,7 +276,7 @@ impl Upload {
         for path in std::iter::once(path).chain(files) {
             self.delete(path).await?;
         }
-        remove(&self.marker(&noted.manifest))
+        Ok(remove(&self.marker(&noted.manifest))?)
     }
 
     async fn delete(&self, path: &str) -> Result<(), UploadError> {
@@ -292,7 +292,7 @@ impl Upload {
     fn drop_copies(&self, path: &str, noted: &Sent) -> Result<(), UploadError> {
         remove(&self.journal.join(path))?;
         noted.manifest.files.iter().try_for_each(|file| remove(&self.journal.join(&file.path)))?;
-        remove(&self.marker(&noted.manifest))
+        Ok(remove(&self.marker(&noted.manifest))?)
     }
 
     fn note(&self, sent: &Sent) -> Result<(), UploadError> {
@@ -312,11 +312,4 @@ impl Upload {
 
 fn at(path: &Path) -> impl Fn(io::Error) -> UploadError + '_ {
     |source| UploadError::File { path: path.to_owned(), source }
-}
-
-fn remove(path: &Path) -> Result<(), UploadError> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at(path)(error)),
-        _ => Ok(()),
-    }
 }

@@ -9,9 +9,9 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use reqwest::{Client, StatusCode};
 use serde_json::{Value, json};
-use slated_contract::event::{Decision, Event, Feedback, SegmentReader, segments};
+use slated_contract::event::{Decision, Event, Feedback};
 
-use super::request;
+use super::{events, request};
 
 /// What was sent and what was answered, by id.
 #[derive(Debug, Clone, Default)]
@@ -72,14 +72,12 @@ async fn post(client: &Client, url: &str, path: &str, body: &Value) -> Option<(S
 }
 
 fn readable<E: Event>(journal: &Path, mine: impl Fn(&E) -> bool) -> BTreeMap<String, E> {
-    let mut events = BTreeMap::new();
-    for path in segments::<E>(journal).unwrap().into_iter().flat_map(|date| date.files) {
-        for event in SegmentReader::<E>::open(&path, 100).unwrap().flat_map(Result::unwrap).filter(&mine) {
-            let id = event.id().to_owned();
-            assert!(events.insert(id.clone(), event).is_none(), "{id} is there twice");
-        }
+    let mut readable = BTreeMap::new();
+    for event in events::<E>(journal).into_iter().filter(mine) {
+        let id = event.id().to_owned();
+        assert!(readable.insert(id.clone(), event).is_none(), "{id} is there twice");
     }
-    events
+    readable
 }
 
 /// What a journal holds of it.

@@ -4,6 +4,7 @@
 pub mod bucket;
 pub mod ledger;
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use reqwest::{Client, Method, Response, StatusCode};
 use serde_json::{Value, json};
+use slated_contract::event::{Event, SegmentReader, segments};
 use tempfile::TempDir;
 
 /// The rows that the tests import.
@@ -56,6 +58,21 @@ pub fn files(folder: &Path, under: &Path) -> Vec<PathBuf> {
         if entry.path().is_dir() { found.extend(files(folder, &path)) } else { found.push(path) }
     }
     found
+}
+
+/// Every file under a folder with its bytes, by the path within it.
+pub fn contents(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let files = files(folder, Path::new("")).into_iter();
+    files.map(|path| (path.clone(), std::fs::read(folder.join(path)).unwrap())).collect()
+}
+
+/// The events of a journal's closed segments, in order.
+pub fn events<E: Event>(journal: &Path) -> Vec<E> {
+    let files = segments::<E>(journal).unwrap().into_iter().flat_map(|date| date.files);
+    let read = |path: PathBuf| SegmentReader::<E>::open(&path, 1024).unwrap().flat_map(Result::unwrap);
+    let mut events: Vec<E> = files.flat_map(read).collect();
+    events.sort_by(|a, b| a.order().cmp(&b.order()));
+    events
 }
 
 /// Removes a journal's manifests, as a program has to that writes over its segments.

@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 
 use arrow::array::RecordBatch;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use sha2::{Digest, Sha256};
 use slated_contract::event::{Decision, Event, Feedback, RouteChange, SegmentError, schema_version};
 
 use super::cells::Header;
 use super::check::Check;
 use super::line::Line;
 use super::{ExchangeError, Format, Kind};
+use crate::files::sha256;
 use crate::journal::import::{FileReport, ImportReport};
 use crate::journal::write_segment;
 
@@ -143,7 +143,7 @@ fn import_file<E: Line + Check>(
 ) -> Result<FileReport, ExchangeError> {
     let mut importing = Importing::<E> {
         journal,
-        digest: digest(path).map_err(|source| ExchangeError::Io { path: path.to_owned(), source })?,
+        digest: sha256(path).map_err(|source| ExchangeError::Io { path: path.to_owned(), source })?,
         events: Vec::new(),
         segments: 0,
         report: FileReport { file: name, ..FileReport::default() },
@@ -157,22 +157,6 @@ fn import_file<E: Line + Check>(
     }
     importing.write()?;
     Ok(importing.report)
-}
-
-/// SHA-256 of a file, in hex.
-fn digest(path: &Path) -> std::io::Result<String> {
-    let mut hash = Sha256::new();
-    let mut file = BufReader::with_capacity(1 << 16, File::open(path)?);
-    loop {
-        let bytes = file.fill_buf()?;
-        if bytes.is_empty() {
-            break;
-        }
-        hash.update(bytes);
-        let read = bytes.len();
-        file.consume(read);
-    }
-    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 struct Importing<'a, E> {

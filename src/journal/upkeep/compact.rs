@@ -19,10 +19,9 @@ use slated_contract::event::{
     check_segments, count, segments,
 };
 
-use super::file::write_file;
-use super::listing::{list, unlist};
+use super::listing::{list, relative, unlist};
 use super::note::Note;
-use crate::journal::segment::sync_folder;
+use crate::journal::segment::{sync_folder, write_file};
 use crate::journal::tail::Tail;
 use crate::journal::{JournalError, SegmentFile};
 
@@ -119,7 +118,7 @@ impl Compaction {
             let file = format!("{name}-{:04}.parquet", compaction.written.len());
             let mut part = merged.by_ref().take(most as usize);
             let path = format!("{}/.compacting-date={}/{file}", E::KIND, date.date);
-            let written = write_file::<E>(journal, &path, &mut part)?;
+            let written = write_file(journal, path, &mut part)?;
             let path = format!("{}/date={}/{file}", E::KIND, date.date);
             compaction.written.push(ManifestFile { path, ..written });
         }
@@ -214,11 +213,6 @@ fn clear(folder: &Path) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
-}
-
-fn relative(journal: &Path, path: &Path) -> String {
-    let parts = path.strip_prefix(journal).unwrap_or(path).iter();
-    parts.map(|part| part.to_string_lossy()).collect::<Vec<_>>().join("/")
 }
 
 impl fmt::Display for CompactionReport {

@@ -11,9 +11,9 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use slated_contract::event::{Columns, Decision, Event, Feedback, Merged, SegmentError, segments};
 
-use super::file::{describe, write_file};
-use super::listing::{list, unlist};
+use super::listing::{describe, list, relative, unlist};
 use super::note::Note;
+use crate::journal::segment::write_file;
 
 /// The file in a journal that says what was forgotten, a JSON object a line.
 const RECORD: &str = "forgotten.jsonl";
@@ -181,8 +181,7 @@ fn record(journal: &Path, record: &ForgottenRecord) -> Result<(), SegmentError> 
 /// Writes a segment without some of its events, in one step. One that is left with none stays, empty: its name is known
 /// elsewhere, and whoever has a copy replaces it.
 fn rewrite<E: Event>(journal: &Path, path: &Path, keep: impl Fn(&E) -> bool) -> Result<ForgotSegment, SegmentError> {
-    let parts = path.strip_prefix(journal).unwrap_or(path).iter();
-    let name = parts.map(|part| part.to_string_lossy()).collect::<Vec<_>>().join("/");
+    let name = relative(journal, path);
     Note::Rewrite { kind: E::KIND.to_owned(), path: name.clone() }.write(journal)?;
     unlist::<E>(journal, &HashSet::from([name.as_str()]))?;
     let mut removed = 0;
@@ -193,7 +192,7 @@ fn rewrite<E: Event>(journal: &Path, path: &Path, keep: impl Fn(&E) -> bool) -> 
         }
         _ => true,
     });
-    let written = write_file(journal, &name, &mut left)?;
+    let written = write_file(journal, name.clone(), &mut left)?;
     drop(left);
     finish_rewrite::<E>(journal, &name)?;
     Ok(ForgotSegment { kind: E::KIND, path: name, removed, left: written.events })

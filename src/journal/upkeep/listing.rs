@@ -1,13 +1,11 @@
 //! Taking files out of manifests and putting them in.
 
 use std::collections::HashSet;
-use std::fs;
-use std::io::{self, Write};
 use std::path::Path;
 
-use slated_contract::event::{Event, ManifestFile, SegmentError, SegmentManifest, manifests};
+use slated_contract::event::{self, Event, ManifestFile, SegmentError, SegmentManifest, manifests};
 
-use crate::journal::segment::appear;
+use crate::journal::segment::{remove, write_manifest};
 
 /// Makes no manifest list these files; they read unchecked then. A manifest without files goes.
 pub fn unlist<E: Event>(journal: &Path, paths: &HashSet<&str>) -> Result<(), SegmentError> {
@@ -17,7 +15,7 @@ pub fn unlist<E: Event>(journal: &Path, paths: &HashSet<&str>) -> Result<(), Seg
         if manifest.files.is_empty() {
             remove(&journal.join(manifest.path()))?;
         } else if manifest.files.len() < files {
-            write(journal, &manifest)?;
+            write_manifest(journal, &manifest)?;
         }
     }
     Ok(())
@@ -31,20 +29,18 @@ pub fn list<E: Event>(journal: &Path, file: ManifestFile) -> Result<(), SegmentE
     manifest.files.retain(|known| known.path != file.path);
     manifest.files.push(file);
     manifest.files.sort_by(|a, b| a.path.cmp(&b.path));
-    write(journal, &manifest)
+    write_manifest(journal, &manifest)
 }
 
-fn write(journal: &Path, manifest: &SegmentManifest) -> Result<(), SegmentError> {
-    let path = journal.join(manifest.path());
-    let failed = SegmentError::at(&path);
-    let bytes = manifest.to_bytes().map_err(|error| failed(error.to_string()))?;
-    appear(&path, |file| file.write_all(&bytes).map_err(|error| failed(error.to_string())))
+/// What a manifest is to say of a file that is there.
+pub fn describe(journal: &Path, path: &str) -> Result<ManifestFile, SegmentError> {
+    let whole = journal.join(path);
+    let (bytes, xxh3) = event::digest(&whole).map_err(|error| SegmentError::at(&whole)(error.to_string()))?;
+    Ok(ManifestFile { path: path.to_owned(), events: event::count(&whole)?, bytes, xxh3 })
 }
 
-/// Removes a file that may have gone already.
-pub fn remove(path: &Path) -> Result<(), SegmentError> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(SegmentError::at(path)(error.to_string())),
-        _ => Ok(()),
-    }
+/// A file's path in the journal, with `/` between the parts, as manifests name it.
+pub fn relative(journal: &Path, path: &Path) -> String {
+    let parts = path.strip_prefix(journal).unwrap_or(path).iter();
+    parts.map(|part| part.to_string_lossy()).collect::<Vec<_>>().join("/")
 }

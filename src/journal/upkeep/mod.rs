@@ -5,7 +5,6 @@
 //! the process dies, doing the noted steps again leads to the same files; opening the journal does that.
 
 mod compact;
-mod file;
 mod forget;
 mod listing;
 mod note;

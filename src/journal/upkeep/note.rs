@@ -9,9 +9,8 @@ use slated_contract::event::{Decision, Event, Feedback, RouteChange, SegmentErro
 
 use super::compact::Compaction;
 use super::forget::finish_rewrite;
-use super::listing::remove;
 use crate::journal::JournalError;
-use crate::journal::segment::appear;
+use crate::journal::segment::{appear, remove};
 use crate::journal::tail::Tail;
 
 const NOTE: &str = ".upkeep.json";

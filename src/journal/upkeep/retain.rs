@@ -8,7 +8,8 @@ use chrono::{Days, NaiveDate};
 use serde::Serialize;
 use slated_contract::event::{Decision, Event, Feedback, SegmentError, count, segments};
 
-use super::listing::{remove, unlist};
+use super::listing::unlist;
+use crate::journal::segment::remove;
 use crate::journal::upload::was_sent;
 
 /// How much of a journal is kept: whole dates of decisions and feedback go, the oldest first. Changes of routes, which

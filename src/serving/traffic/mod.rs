@@ -11,8 +11,7 @@ pub use route::{Action, Canary, Route, RouteError};
 pub use watch::watch;
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -23,6 +22,7 @@ use tokio::sync::Mutex;
 use uuid::Uuid;
 
 use super::registry::{Registry, RegistryError, RouteState};
+use crate::files::write_whole;
 use crate::journal::{Journal, JournalError};
 
 /// Who changes a route, and why.
@@ -146,14 +146,9 @@ pub fn saved(path: &Path) -> Result<BTreeMap<String, RouteState>, TrafficError> 
     }
 }
 
-/// Writes beside, syncs, renames: a reader finds the old routes or the new.
+/// Writes the routes: a reader finds the old ones or the new.
 fn save(path: &Path, states: &BTreeMap<String, RouteState>) -> Result<(), TrafficError> {
-    let beside = path.with_extension("json.part");
-    let write = || {
-        let mut file = File::create(&beside)?;
-        file.write_all(serde_json::to_string_pretty(states)?.as_bytes())?;
-        file.sync_all()?;
-        std::fs::rename(&beside, path)
-    };
-    write().map_err(|source| TrafficError::File { path: path.to_owned(), source })
+    let text = serde_json::to_vec_pretty(states).map_err(io::Error::from);
+    text.and_then(|text| write_whole(path, &text))
+        .map_err(|source| TrafficError::File { path: path.to_owned(), source })
 }
