@@ -4,6 +4,7 @@
 pub mod otlp;
 
 use std::io::IsTerminal;
+use std::time::Duration;
 
 use anyhow::Context;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
@@ -94,6 +95,15 @@ pub fn start_metrics() -> anyhow::Result<PrometheusHandle> {
         .context("cannot start collecting metrics")?;
     describe();
     Ok(handle)
+}
+
+/// Counts what histograms were given, every second and without end: they hold each value until then, and nobody may ever
+/// ask for the metrics.
+pub async fn count(metrics: PrometheusHandle) {
+    loop {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        metrics.run_upkeep();
+    }
 }
 
 fn describe() {

@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use common::bucket::{BUCKET, Store};
-use common::{Service, Workplace, files, request, slated};
-use reqwest::StatusCode;
+use common::{Service, Workplace, events, files, read, request, slated};
+use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use slated_contract::event::{Decision, Feedback};
 
 const SETTINGS: &str = "[journal]\nid_days = 0\nseal_after_events = 5\nupload_to = \"s3://logs/team/journal\"\n";
 
@@ -153,6 +154,115 @@ async fn copies_go_only_after_they_were_sent_and_damage_is_not_sent() {
         named.len() == 1 && named[0]["path"].as_str().unwrap().ends_with(&damaged.display().to_string()),
         "{report}"
     );
+}
+
+/// Whose decisions are in the store, and the decisions that feedback there is about.
+fn stored(store: &Store) -> (Vec<String>, Vec<String>) {
+    let folder = tempfile::tempdir().unwrap();
+    for (key, bytes) in &store.0.lock().unwrap().objects {
+        let path = folder.path().join(key);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
+    }
+    let journal = folder.path().join("team/journal");
+    let users = events::<Decision>(&journal).into_iter().filter_map(|decision| decision.user_id);
+    let about = events::<Feedback>(&journal).into_iter().map(|feedback| feedback.decision_id);
+    (users.collect(), about.filter(|id| id.starts_with("of-")).collect())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_is_forgotten_in_segments_that_are_in_the_store_alone() {
+    let place = Workplace::new();
+    fs::write(place.path().join("slated.toml"), format!("{SETTINGS}keep_local_days = 0\n")).unwrap();
+    let journal = place.path().join("journal");
+    let store = Store::default();
+    let environment = Store::environment(&store.serve().await, "key");
+    let service = Service::with_environment(place.path(), &environment, &[]);
+    let none_here = || {
+        let kinds = ["decisions", "feedback"].into_iter().filter(|kind| journal.join(kind).exists());
+        kinds.flat_map(|kind| files(&journal, Path::new(kind))).count() == 0
+    };
+    let round = async |round: usize| {
+        for user in ["ada", "ben"] {
+            let mut body = request(&format!("of-{user}-{round}"));
+            body["user_id"] = json!(user);
+            service.ok("/recommend", &body).await;
+        }
+        service.ok("/journal/seal", &Value::Null).await;
+        until("everything is sent and dropped", none_here).await;
+        // In a segment without a decision of that person.
+        for user in ["ada", "ben"] {
+            let about = format!("of-{user}-{round}");
+            let click = json!({"feedback_id": about, "decision_id": about, "event": "click", "item": "a"});
+            service.ok("/feedback", &click).await;
+        }
+        service.ok("/journal/seal", &Value::Null).await;
+        until("everything is sent and dropped", none_here).await;
+    };
+    for number in 0..4 {
+        round(number).await;
+    }
+    let before = stored(&store);
+    assert_eq!((before.0.len(), before.1.len()), (8, 8), "{before:?}");
+    let others = store.0.lock().unwrap().objects.len();
+
+    // A store that is away: nothing is removed anywhere, and the answer says so.
+    let forget = "/users/ada/events?by=anna&why=asked";
+    store.0.lock().unwrap().failing = usize::MAX;
+    let (status, problem) = read(service.send(Method::DELETE, forget, None).await).await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{problem}");
+    store.0.lock().unwrap().failing = 0;
+    assert_eq!(stored(&store), before);
+
+    let (status, forgot) = read(service.send(Method::DELETE, forget, None).await).await;
+    assert_eq!((status, &forgot["decisions"], &forgot["feedback"]), (StatusCode::OK, &json!(4), &json!(4)), "{forgot}");
+    let left = (vec!["ben".to_owned(); 4], (0..4).map(|round| format!("of-ben-{round}")).collect::<Vec<_>>());
+    until("the store has them no more", || stored(&store) == left).await;
+    until("what came back is dropped again", none_here).await;
+    assert_eq!(store.0.lock().unwrap().objects.len(), others);
+    let (_, again) = read(service.send(Method::DELETE, forget, None).await).await;
+    assert_eq!((&again["decisions"], &again["segments"]), (&json!(0), &json!([])));
+    service.stop();
+
+    // By the command as well.
+    let args = ["journal", "forget", "--user", "ben", "--by", "anna", "--why", "asked", "--json"];
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_slated"))
+        .args(args)
+        .envs(environment.iter().cloned())
+        .current_dir(place.path())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(stored(&store), (Vec::new(), Vec::new()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_compacted_takes_the_place_of_its_parts_in_the_store() {
+    let place = Workplace::new();
+    fs::write(place.path().join("slated.toml"), SETTINGS).unwrap();
+    let journal = place.path().join("journal");
+    let store = Store::default();
+    let environment = Store::environment(&store.serve().await, "key");
+    let service = Service::with_environment(place.path(), &environment, &[]);
+    decide(&service, "of", 23).await;
+    service.ok("/journal/seal", &Value::Null).await;
+    until("everything is sent", || closed(&journal) == store.0.lock().unwrap().objects).await;
+    service.stop();
+    let before = store.0.lock().unwrap().objects.len();
+    // Cut short in its sending, then by a whole one.
+    for failing in [3, 0] {
+        store.0.lock().unwrap().failing = failing;
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_slated"))
+            .args(["journal", "compact"])
+            .envs(environment.iter().cloned())
+            .current_dir(place.path())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    let now = store.0.lock().unwrap().objects.clone();
+    assert!(closed(&journal) == now && now.len() < before, "{} of {before}", now.len());
+    assert_eq!(stored(&store).1.len(), 23);
 }
 
 #[test]

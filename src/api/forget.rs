@@ -32,8 +32,6 @@ pub struct ForgottenEvents {
     pub feedback: u64,
     /// The segments that were written without them.
     pub segments: Vec<RewrittenSegment>,
-    /// An object store that may hold further events of the person, sent there and no longer kept here.
-    pub unreached: Option<String>,
 }
 
 /// A segment that was written without some of its events.
@@ -68,8 +66,7 @@ pub async fn forget(
     query: Result<Query<ForgetQuery>, QueryRejection>,
 ) -> Result<Json<ForgottenEvents>, Problem> {
     let Query(ForgetQuery { by, why }) = query.map_err(|rejection| Problem::malformed(rejection.body_text()))?;
-    let ForgotEvents { decisions, feedback, segments, unreached } =
-        app.journal.forget(&id, Forgetting { by, why }).await?;
+    let ForgotEvents { decisions, feedback, segments } = app.journal.forget(&id, Forgetting { by, why }).await?;
     let segment = |ForgotSegment { path: file, removed, left, .. }| RewrittenSegment { file, removed, left };
-    Ok(Json(ForgottenEvents { decisions, feedback, segments: segments.into_iter().map(segment).collect(), unreached }))
+    Ok(Json(ForgottenEvents { decisions, feedback, segments: segments.into_iter().map(segment).collect() }))
 }

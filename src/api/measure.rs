@@ -12,29 +12,25 @@ use crate::serving::Pick;
 
 /// Counts a decision that is answered, and was asked for at `arrived`.
 pub fn count(pick: &Pick, arrived: Instant) {
-    let decision = &pick.decision;
-    let policy = || decision.policy.clone();
-    let version = || decision.policy_version.to_string();
-    metrics::counter!("slated_decisions_total", "policy" => policy(), "version" => version()).increment(1);
-    metrics::histogram!("slated_decision_seconds", "policy" => policy(), "version" => version())
-        .record(arrived.elapsed().as_secs_f64());
+    let (decision, measures) = (&pick.decision, &pick.policy.measures);
+    measures.decisions.increment(1);
+    measures.seconds.record(arrived.elapsed().as_secs_f64());
     if decision.mode == Mode::Fallback {
         missed("fallback");
         return;
     }
-    metrics::histogram!("slated_slate_propensity", "policy" => policy()).record(decision.propensity);
+    measures.propensity.record(decision.propensity);
     if decision.mode != Mode::Policy || decision.not_evaluable.is_some() || decision.propensity <= 0.0 {
         return;
     }
     // The mean of -ln p over what is shown is the entropy of the distribution that it was drawn from.
-    metrics::histogram!("slated_slate_surprisal_nats", "policy" => policy(), "version" => version())
-        .record(-decision.propensity.ln());
+    measures.surprisal.record(-decision.propensity.ln());
     let manifest = &pick.policy.manifest;
     let by_score = !matches!(manifest.exploration, Exploration::PosteriorSampling { .. })
         && manifest.objective.is_none()
         && decision.rules.is_none();
     if by_score && !is_greedy(decision) {
-        metrics::counter!("slated_explored_decisions_total", "policy" => policy(), "version" => version()).increment(1);
+        measures.explored.increment(1);
     }
 }
 

@@ -179,7 +179,7 @@ fn finish(routes: Router<App>, app: &App) -> Router {
         .method_not_allowed_fallback(async |method: Method, uri: Uri| {
             Problem::method_not_allowed(format!("`{}` does not answer {method}", uri.path()))
         })
-        .layer(middleware::from_fn(metrics::measure))
+        .layer(middleware::from_fn_with_state(Arc::<metrics::Measured>::default(), metrics::measure))
         .layer(
             ServiceBuilder::new()
                 .layer(SetRequestIdLayer::new(trace::REQUEST_ID, MakeRequestUuid))

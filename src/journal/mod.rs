@@ -6,6 +6,7 @@
 
 mod acknowledged;
 mod check;
+mod elsewhere;
 pub mod exchange;
 pub mod import;
 mod omit;
@@ -43,8 +44,10 @@ use slated_contract::event::{Decision, Event, Feedback, RouteChange, SegmentErro
 use slated_trainer::dataset::{MirrorError, is_url};
 use thiserror::Error;
 
+use elsewhere::{Elsewhere, ElsewhereError};
 use omit::omit;
 use sealer::Sealer;
+use segment::Changing;
 use store::Store;
 use tail::Tail;
 use upkeep::{CompactionReport, Forgetting, ForgotEvents, Retention, RetentionReport};
@@ -65,6 +68,9 @@ pub enum JournalError {
     /// The object store that closed segments are to be sent to.
     #[error("`journal.upload_to`: {0}")]
     UploadTo(Box<MirrorError>),
+    /// Segments that are in the object store alone, and were to be changed.
+    #[error("segments in the object store: {0}; nothing was changed yet, try again")]
+    Elsewhere(#[from] ElsewhereError),
     /// The durable tail.
     #[error("journal {folder}: {reason}")]
     Tail {
@@ -109,7 +115,7 @@ pub struct Journal {
     off: bool,
     users: Option<Arc<UserKey>>,
     omitted: Arc<[OmittedFeature]>,
-    /// Where events may be that were sent and are no longer kept here.
+    /// The object store in which segments may be that are no longer kept here.
     elsewhere: Option<String>,
 }
 
@@ -127,11 +133,11 @@ impl Journal {
         upkeep::recover(&tail)?;
         sealer::recover(&tail)?;
         let writer = Arc::new(Writer::start(Arc::clone(&tail), settings)?);
-        let uploader = Uploader::start(settings)?.map(Arc::new);
+        let changing = Changing::default();
+        let uploader = Uploader::start(settings, Arc::clone(&changing))?.map(Arc::new);
         let sealed = uploader.clone();
         let on_sealed = move || sealed.iter().for_each(|uploader| uploader.look());
-        let sealer = Arc::new(Sealer::start(Arc::clone(&tail), settings, on_sealed)?);
-        let elsewhere = settings.upload_to.clone().filter(|_| settings.keep_local_days.is_some());
+        let sealer = Arc::new(Sealer::start(Arc::clone(&tail), settings, changing, on_sealed)?);
         Ok(Self {
             tail,
             writer,
@@ -139,7 +145,7 @@ impl Journal {
             uploader,
             users,
             omitted: settings.omit_features.clone().into(),
-            elsewhere,
+            elsewhere: settings.upload_to.clone(),
             off: settings.durability == Durability::None,
         })
     }
@@ -241,24 +247,26 @@ impl Journal {
     }
 
     /// Closes what is in the tail, then removes a person's decisions, and the feedback about them, from every closed
-    /// segment, and records that it was done. The ids of what was removed stay known, so that none is taken again.
+    /// segment, and records that it was done. The ids of what was removed stay known, so that none is taken again. Segments
+    /// that are in the object store alone are brought back first, where they hold such events, and sent anew afterwards.
     ///
     /// # Errors
-    /// A segment that cannot be read or written; repeating it goes on where it ended.
+    /// A segment that cannot be read or written, a store that does not answer; repeating it goes on where it ended.
     pub async fn forget(&self, user_id: &str, forgetting: Forgetting) -> Result<ForgotEvents, JournalError> {
         self.seal().await?;
         // As it stands from before users were hashed, and as it does since.
         let names: Vec<String> =
             std::iter::once(user_id.to_owned()).chain(self.users.as_ref().map(|key| key.hash(user_id))).collect();
+        let elsewhere = self.elsewhere.clone();
         let forget = move |tail: &Tail| {
-            let forgot = upkeep::forget(tail.folder(), &names, &forgetting)?;
+            let elsewhere = elsewhere.map(|url| Elsewhere::open(tail.folder(), &url)).transpose()?;
+            let forgot = upkeep::forget(tail.folder(), elsewhere.as_ref(), &names, &forgetting)?;
             if !forgot.segments.is_empty() {
                 tail.renew_at_next_open()?;
             }
             Ok(forgot)
         };
-        let forgot = self.sealer.run(forget).await?;
-        Ok(ForgotEvents { unreached: self.elsewhere.clone(), ..forgot })
+        self.sealer.run(forget).await
     }
 
     /// Puts the closed segments of each date together, `most` events in one at most.

@@ -17,7 +17,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use slated_contract::event::{Decision, Event, Feedback, RouteChange};
 use tokio::sync::oneshot;
 
-use super::segment::{Place, SegmentFile, write_places};
+use super::segment::{Changing, Place, SegmentFile, write_places};
 use super::store::{Range, SegmentRecord, Store};
 use super::tail::Tail;
 use super::upkeep::{self, Removed};
@@ -56,6 +56,7 @@ impl Sealer {
     pub fn start(
         tail: Arc<Tail>,
         settings: &JournalSettings,
+        changing: Changing,
         on_sealed: impl Fn() + Send + 'static,
     ) -> Result<Self, JournalError> {
         let (commands, received) = crossbeam_channel::unbounded();
@@ -63,6 +64,7 @@ impl Sealer {
         let worker = Worker {
             tail,
             settings: settings.clone(),
+            changing,
             commands: received,
             waiting_since: None,
             paused_until: Instant::now(),
@@ -119,6 +121,7 @@ impl Sealer {
 struct Worker<F> {
     tail: Arc<Tail>,
     settings: JournalSettings,
+    changing: Changing,
     commands: Receiver<Command>,
     /// Since when the tail has held an event without interruption.
     waiting_since: Option<Instant>,
@@ -139,7 +142,7 @@ impl<F: Fn()> Worker<F> {
                     let _ = answer.send(self.seal());
                 }
                 Ok(Command::Work(work)) => {
-                    work(&self.tail);
+                    self.alone(|| work(&self.tail));
                     (self.on_sealed)();
                 }
                 Ok(Command::Stop(answer)) => {
@@ -183,7 +186,8 @@ impl<F: Fn()> Worker<F> {
             return;
         }
         self.retired_at = Some(Instant::now());
-        match upkeep::retain(self.tail.folder(), &retention, Utc::now().date_naive(), false) {
+        let today = Utc::now().date_naive();
+        match self.alone(|| upkeep::retain(self.tail.folder(), &retention, today, false)) {
             Ok(report) if report.removed.is_empty() => {}
             Ok(report) => {
                 for Removed { kind, date, events, files, bytes } in report.removed {
@@ -201,6 +205,12 @@ impl<F: Fn()> Worker<F> {
             }
             Err(error) => tracing::error!(%error, "old segments cannot be removed"),
         }
+    }
+
+    /// Does something to closed segments while nobody else does.
+    fn alone<T>(&self, work: impl FnOnce() -> T) -> T {
+        let _alone = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        work()
     }
 
     fn seal(&mut self) -> Sealed {

@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 
 use arrow::array::AsArray;
 use chrono::{DateTime, Utc};
@@ -20,6 +21,9 @@ use slated_contract::event::{
 const ROW_GROUP: usize = 2048;
 /// Events decoded at a time: wide ones take much more memory than their bytes in a file.
 const CHUNK: usize = 256;
+
+/// Held while closed segments are changed or removed: what one finds in the journal, another must not change meanwhile.
+pub type Changing = Arc<Mutex<()>>;
 
 /// One file of a closed segment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

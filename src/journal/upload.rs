@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ use slated_trainer::dataset::RemoteJournal;
 use thiserror::Error;
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use super::segment::{appear, remove};
+use super::segment::{Changing, appear, remove};
 use super::{JournalError, JournalSettings};
 
 /// How often the journal is looked at without being told to.
@@ -41,12 +41,28 @@ const SENT: &str = ".sent";
 
 /// Whether a segment is in the object store.
 pub fn was_sent(journal: &Path, kind: &str, name: &str) -> bool {
-    journal.join(SENT).join(kind).join(format!("{name}.json")).exists()
+    marker(journal, kind, name).exists()
+}
+
+fn marker(journal: &Path, kind: &str, name: &str) -> PathBuf {
+    journal.join(SENT).join(kind).join(format!("{name}.json"))
+}
+
+/// Whether these are the bytes that a manifest says of a file.
+pub fn is_as_written(file: &ManifestFile, content: &[u8]) -> bool {
+    let mut digest = Digesting::new(io::sink());
+    // A sink takes everything.
+    digest.write_all(content).is_ok() && digest.finish().1 == (file.bytes, file.xxh3.clone())
+}
+
+/// The key of a path in the journal.
+pub fn key(remote: &RemoteJournal, path: &str) -> Key {
+    path.split('/').fold(remote.prefix.clone(), |key, part| key.join(part))
 }
 
 /// Why a segment could not be sent.
 #[derive(Debug, Error)]
-enum UploadError {
+pub enum UploadError {
     #[error(transparent)]
     Segment(#[from] SegmentError),
     #[error("{path}: {source}")]
@@ -59,12 +75,27 @@ enum UploadError {
 
 /// What has been sent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Sent {
+pub struct Sent {
     /// When all of it was there.
     at: DateTime<Utc>,
     /// Whether the copies here are no longer needed.
-    dropped: bool,
+    pub dropped: bool,
     manifest: SegmentManifest,
+}
+
+impl Sent {
+    /// What is noted of a segment. A note that does not read is none, as far as is known: sending again does no harm.
+    pub fn of(journal: &Path, kind: &str, name: &str) -> Option<Self> {
+        serde_json::from_slice(&fs::read(marker(journal, kind, name)).ok()?).ok()
+    }
+
+    /// Removes the copies here of what was sent; the manifest first, so that no reader takes them for missing, and the note
+    /// that they may go last.
+    pub fn drop_copies(&self, journal: &Path) -> Result<(), SegmentError> {
+        remove(&journal.join(self.manifest.path()))?;
+        self.manifest.files.iter().try_for_each(|file| remove(&journal.join(&file.path)))?;
+        remove(&marker(journal, &self.manifest.kind, &self.manifest.name))
+    }
 }
 
 /// Told when it is done.
@@ -78,11 +109,11 @@ pub struct Uploader {
 
 impl Uploader {
     /// Starts the thread, where the settings name a store.
-    pub fn start(settings: &JournalSettings) -> Result<Option<Self>, JournalError> {
+    pub fn start(settings: &JournalSettings, changing: Changing) -> Result<Option<Self>, JournalError> {
         let Some(url) = &settings.upload_to else { return Ok(None) };
         let remote = RemoteJournal::at(url).map_err(|error| JournalError::UploadTo(Box::new(error)))?;
         let keep = settings.keep_local_days.map(|days| TimeDelta::days(i64::from(days)));
-        let upload = Upload { journal: settings.folder.clone(), remote, keep, told: RefCell::default() };
+        let upload = Upload { journal: settings.folder.clone(), remote, keep, changing, told: RefCell::default() };
         let (look, (stop, stopped)) = (Arc::new(Notify::new()), mpsc::unbounded_channel());
         let told = Arc::clone(&look);
         let failed = |error: io::Error| JournalError::Write(format!("cannot start the thread that sends it: {error}"));
@@ -153,6 +184,7 @@ struct Upload {
     remote: RemoteJournal,
     /// How long the copies here stay after they were sent; forever where absent.
     keep: Option<TimeDelta>,
+    changing: Changing,
     /// The manifests of segments that were told to be damaged.
     told: RefCell<BTreeSet<String>>,
 }
@@ -188,14 +220,11 @@ impl Upload {
             }
         }
         for (path, noted) in &sent {
-            if noted.dropped {
-                self.drop_copies(path, noted)?;
-            } else if !here.contains_key(path) {
+            if noted.dropped || self.keep.is_some_and(|keep| Utc::now() - noted.at >= keep) {
+                self.drop_copies(noted)?;
+            }
+            if self.has_left(noted) {
                 self.take_back(path, noted).await?;
-            } else if self.keep.is_some_and(|keep| Utc::now() - noted.at >= keep) {
-                let noted = Sent { dropped: true, ..noted.clone() };
-                self.note(&noted)?;
-                self.drop_copies(path, &noted)?;
             }
         }
         Ok(())
@@ -258,15 +287,21 @@ impl Upload {
     fn read(&self, file: &ManifestFile) -> Result<Vec<u8>, UploadError> {
         let path = self.journal.join(&file.path);
         let content = fs::read(&path).map_err(at(&path))?;
-        let mut digest = Digesting::new(io::sink());
-        digest.write_all(&content).map_err(at(&path))?;
-        if digest.finish().1 == (file.bytes, file.xxh3.clone()) { Ok(content) } else { Err(UploadError::Damaged(path)) }
+        if is_as_written(file, &content) { Ok(content) } else { Err(UploadError::Damaged(path)) }
     }
 
     async fn put(&self, path: &str, content: Vec<u8>) -> Result<(), UploadError> {
-        let key = self.key(path);
+        let key = key(&self.remote, path);
         let put = self.remote.store.put(&key, PutPayload::from(content)).await;
         put.map(drop).map_err(|source| UploadError::Store { url: self.remote.url.clone(), key, source })
+    }
+
+    /// Whether a segment is no longer in the journal, and not because its copies here were dropped.
+    fn has_left(&self, noted: &Sent) -> bool {
+        let _alone = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let SegmentManifest { kind, name, .. } = &noted.manifest;
+        let is_here = self.journal.join(noted.manifest.path()).exists();
+        !is_here && Sent::of(&self.journal, kind, name).is_some_and(|sent| !sent.dropped)
     }
 
     /// Removes the objects of a segment that is no longer in the journal; its manifest first, so that no reader misses
@@ -276,38 +311,37 @@ impl Upload {
         for path in std::iter::once(path).chain(files) {
             self.delete(path).await?;
         }
-        Ok(remove(&self.marker(&noted.manifest))?)
+        Ok(remove(&marker(&self.journal, &noted.manifest.kind, &noted.manifest.name))?)
     }
 
     async fn delete(&self, path: &str) -> Result<(), UploadError> {
-        let key = self.key(path);
+        let key = key(&self.remote, path);
         match self.remote.store.delete(&key).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(source) => Err(UploadError::Store { url: self.remote.url.clone(), key, source }),
         }
     }
 
-    /// Removes the copies here of what was sent; the manifest first, so that no reader takes them for missing, and the note
-    /// that they may go last.
-    fn drop_copies(&self, path: &str, noted: &Sent) -> Result<(), UploadError> {
-        remove(&self.journal.join(path))?;
-        noted.manifest.files.iter().try_for_each(|file| remove(&self.journal.join(&file.path)))?;
-        Ok(remove(&self.marker(&noted.manifest))?)
+    /// Removes the copies here of what was sent, unless they have been changed since or have left the journal.
+    fn drop_copies(&self, noted: &Sent) -> Result<(), UploadError> {
+        let _alone = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        if !noted.dropped {
+            let path = self.journal.join(noted.manifest.path());
+            let now = fs::read(&path).ok().and_then(|bytes| serde_json::from_slice::<SegmentManifest>(&bytes).ok());
+            if now.as_ref() != Some(&noted.manifest) {
+                return Ok(());
+            }
+            self.note(&Sent { dropped: true, ..noted.clone() })?;
+        }
+        Ok(noted.drop_copies(&self.journal)?)
     }
 
     fn note(&self, sent: &Sent) -> Result<(), UploadError> {
-        let path = self.marker(&sent.manifest);
+        let path = marker(&self.journal, &sent.manifest.kind, &sent.manifest.name);
         let bytes = serde_json::to_vec_pretty(sent).map_err(|error| at(&path)(error.into()))?;
         appear(&path, |file| file.write_all(&bytes).map_err(at(&path)))
     }
 
-    fn marker(&self, manifest: &SegmentManifest) -> PathBuf {
-        self.journal.join(SENT).join(&manifest.kind).join(format!("{}.json", manifest.name))
-    }
-
-    fn key(&self, path: &str) -> Key {
-        path.split('/').fold(self.remote.prefix.clone(), |key, part| key.join(part))
-    }
 }
 
 fn at(path: &Path) -> impl Fn(io::Error) -> UploadError + '_ {

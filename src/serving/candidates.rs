@@ -1,6 +1,7 @@
 //! What a slate may be chosen from: ids or a filter, features from the request and the catalogue.
 
 use std::collections::{HashMap, HashSet};
+use std::mem;
 use std::sync::Arc;
 
 use slated_contract::feature::Features;
@@ -19,11 +20,11 @@ pub struct Resolved {
     pub catalogue_version: Option<u64>,
 }
 
-/// Looks everything up that the request leaves to the catalogue.
+/// Looks everything up that the request leaves to the catalogue. Candidates and the user's features are taken out of `ask`.
 ///
 /// # Errors
 /// A candidate that is given twice, or is nowhere known.
-pub async fn resolve(ask: &Ask, catalogue: &Arc<Catalogue>) -> Result<Resolved, RecommendError> {
+pub async fn resolve(ask: &mut Ask, catalogue: &Arc<Catalogue>) -> Result<Resolved, RecommendError> {
     let version = catalogue.version();
     let mut lent = false;
     let mut known = |kind, id: &str| {
@@ -32,41 +33,40 @@ pub async fn resolve(ask: &Ask, catalogue: &Arc<Catalogue>) -> Result<Resolved, 
         lent |= found.is_some();
         found
     };
+    let own = mem::take(&mut ask.user);
     let user = match ask.user_id.as_deref().and_then(|id| known(Kind::Users, id)) {
-        Some(known) => known.overlaid_with(&ask.user),
-        None => ask.user.clone(),
+        Some(known) => known.overlaid_with(&own),
+        None => own,
     };
-    let found;
-    let asked: &[(String, Option<Features>)] = match &ask.filter {
-        None => &ask.candidates,
+    let asked: Vec<(String, Option<Features>)> = match &ask.filter {
+        None => mem::take(&mut ask.candidates),
         Some(filter) => {
             let (catalogue, filter) = (Arc::clone(catalogue), filter.clone());
             // Every item is looked at, which may take a while.
             let ids = tokio::task::spawn_blocking(move || catalogue.matching(&filter)).await;
             let ids = ids.map_err(|error| RecommendError::Cut(error.to_string()))?;
-            found = ids.into_iter().map(|id| (id, None)).collect::<Vec<_>>();
-            &found
+            ids.into_iter().map(|id| (id, None)).collect()
         }
     };
-    let excluded: HashSet<&str> = ask.exclude.iter().map(String::as_str).collect();
     let mut seen = HashSet::with_capacity(asked.len());
+    if let Some((index, (id, _))) = asked.iter().enumerate().find(|(_, (id, _))| !seen.insert(id.as_str())) {
+        return Err(RecommendError::Duplicate { index, id: id.clone() });
+    }
+    let excluded: HashSet<&str> = ask.exclude.iter().map(String::as_str).collect();
     let mut candidates = Vec::with_capacity(asked.len());
-    for (index, (id, given)) in asked.iter().enumerate() {
-        if !seen.insert(id.as_str()) {
-            return Err(RecommendError::Duplicate { index, id: id.clone() });
-        }
+    for (index, (id, given)) in asked.into_iter().enumerate() {
         if excluded.contains(id.as_str()) {
             continue;
         }
-        let features = match (known(Kind::Items, id), given) {
-            (Some(known), Some(given)) => known.overlaid_with(given),
+        let features = match (known(Kind::Items, &id), given) {
+            (Some(known), Some(given)) => known.overlaid_with(&given),
             (Some(known), None) => known,
-            (None, Some(given)) => given.clone(),
+            (None, Some(given)) => given,
             // Between the look by filter and this one, the item was removed.
             (None, None) if ask.filter.is_some() => continue,
-            (None, None) => return Err(RecommendError::UnknownItem { index, id: id.clone() }),
+            (None, None) => return Err(RecommendError::UnknownItem { index, id }),
         };
-        candidates.push((index, id.clone(), features));
+        candidates.push((index, id, features));
     }
     Ok(Resolved { candidates, user, catalogue_version: lent.then_some(version) })
 }

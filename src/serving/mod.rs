@@ -6,6 +6,7 @@ mod device;
 mod engine;
 mod explain;
 pub mod library;
+mod measures;
 mod model;
 mod policy;
 mod recommender;

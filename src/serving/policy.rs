@@ -8,6 +8,7 @@ use std::sync::Arc;
 use thiserror::Error;
 
 use super::engine::{Engine, EngineSettings};
+use super::measures::Measures;
 use super::model::ModelError;
 use crate::session::SessionKind;
 
@@ -26,6 +27,8 @@ pub struct LoadedPolicy {
     pub reward: Arc<RewardDefinition>,
     /// What it keeps of its sessions; absent where it reads nothing of them.
     pub sessions: Option<SessionKind>,
+    /// What is counted of its decisions.
+    pub measures: Measures,
 }
 
 /// A bundle that cannot be served.
@@ -73,7 +76,9 @@ impl LoadedPolicy {
         let exploration_json = serde_json::json!(bundle.manifest.exploration).to_string();
         let reward = bundle.manifest.training.as_ref().map(|training| training.reward.clone()).unwrap_or_default();
         let sessions = SessionKind::of(&bundle.manifest);
+        let measures = Measures::of(&bundle.manifest.name, bundle.manifest.version);
         Ok(Self {
+            measures,
             manifest: bundle.manifest,
             encoder: bundle.encoder,
             engine,

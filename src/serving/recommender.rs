@@ -138,10 +138,10 @@ impl Recommender {
         }
     }
 
-    async fn decide(&self, ask: Ask, chosen: &Chosen) -> Result<Pick, RecommendError> {
+    async fn decide(&self, mut ask: Ask, chosen: &Chosen) -> Result<Pick, RecommendError> {
         let policy = &chosen.policy;
         let limits = policy.manifest.slate;
-        let resolved = resolve(&ask, &self.catalogue).await?;
+        let resolved = resolve(&mut ask, &self.catalogue).await?;
         let count = resolved.candidates.len();
         if count > limits.max_candidates {
             return Err(RecommendError::TooManyCandidates { given: count, most: limits.max_candidates });

@@ -13,6 +13,8 @@ use slated_contract::event::{Columns, Decision, Event, Feedback, Merged, Segment
 
 use super::listing::{describe, list, relative, unlist};
 use super::note::Note;
+use crate::journal::JournalError;
+use crate::journal::elsewhere::Elsewhere;
 use crate::journal::segment::write_file;
 
 /// The file in a journal that says what was forgotten, a JSON object a line.
@@ -38,8 +40,6 @@ pub struct ForgotEvents {
     pub feedback: u64,
     /// The segments that were written without them.
     pub segments: Vec<ForgotSegment>,
-    /// Where further events of the person may be that were not reached.
-    pub unreached: Option<String>,
 }
 
 /// A segment that was written without some of its events.
@@ -89,14 +89,26 @@ pub fn forgotten(journal: &Path) -> Result<Vec<ForgottenRecord>, SegmentError> {
     }
 }
 
-/// Removes the decisions of whoever goes by one of `names`, and the feedback about them, from every closed segment.
+/// Removes the decisions of whoever goes by one of `names`, and the feedback about them, from every closed segment, those
+/// `elsewhere` included.
 ///
 /// The record is written first, then feedback is removed, then decisions: interrupted anywhere, the decisions that are
 /// left lead a repetition to what is left.
-pub fn forget(journal: &Path, names: &[String], forgetting: &Forgetting) -> Result<ForgotEvents, SegmentError> {
+pub fn forget(
+    journal: &Path,
+    elsewhere: Option<&Elsewhere>,
+    names: &[String],
+    forgetting: &Forgetting,
+) -> Result<ForgotEvents, JournalError> {
+    if let Some(elsewhere) = elsewhere {
+        elsewhere.bring_back::<Decision>(|path| Ok(!decisions_in(path, names)?.is_empty()))?;
+    }
     let (ids, decisions) = decisions_of(journal, names)?;
     if ids.is_empty() {
         return Ok(ForgotEvents::default());
+    }
+    if let Some(elsewhere) = elsewhere {
+        elsewhere.bring_back::<Feedback>(|path| Ok(feedback_in(path, &ids)? > 0))?;
     }
     let feedback = feedback_about(journal, &ids)?;
     let sum = |files: &[(PathBuf, u64)]| files.iter().map(|(_, events)| events).sum();
@@ -125,45 +137,53 @@ type Holding = Vec<(PathBuf, u64)>;
 
 /// The ids of a person's decisions, and the files that hold them with how many.
 fn decisions_of(journal: &Path, names: &[String]) -> Result<(HashSet<String>, Holding), SegmentError> {
-    let columns = Columns::of::<Decision>(&["decision_id", "user_id"]);
     let (mut ids, mut files) = (HashSet::new(), Vec::new());
     for path in segments::<Decision>(journal)?.into_iter().flat_map(|date| date.files) {
-        let mut found = 0;
-        for batch in columns.read(&path, BATCH)? {
-            let batch = batch?;
-            let [decisions, users] = [0, 1].map(|column| batch.column(column).as_string::<i32>());
-            for (id, user) in decisions.iter().zip(users) {
-                if let (Some(id), Some(user)) = (id, user)
-                    && names.iter().any(|name| name == user)
-                {
-                    found += 1;
-                    ids.insert(id.to_owned());
-                }
-            }
-        }
-        if found > 0 {
-            files.push((path, found));
+        let found = decisions_in(&path, names)?;
+        if !found.is_empty() {
+            files.push((path, found.len() as u64));
+            ids.extend(found);
         }
     }
     Ok((ids, files))
 }
 
+/// The ids of a person's decisions in a file.
+fn decisions_in(path: &Path, names: &[String]) -> Result<Vec<String>, SegmentError> {
+    let mut found = Vec::new();
+    for batch in Columns::of::<Decision>(&["decision_id", "user_id"]).read(path, BATCH)? {
+        let batch = batch?;
+        let [decisions, users] = [0, 1].map(|column| batch.column(column).as_string::<i32>());
+        let theirs = decisions.iter().zip(users).filter_map(|(id, user)| {
+            let user = user?;
+            names.iter().any(|name| name == user).then_some(id?.to_owned())
+        });
+        found.extend(theirs);
+    }
+    Ok(found)
+}
+
 /// The files that hold feedback about these decisions, with how many.
 fn feedback_about(journal: &Path, ids: &HashSet<String>) -> Result<Holding, SegmentError> {
-    let columns = Columns::of::<Feedback>(&["decision_id"]);
     let mut files = Vec::new();
     for path in segments::<Feedback>(journal)?.into_iter().flat_map(|date| date.files) {
-        let mut found = 0;
-        for batch in columns.read(&path, BATCH)? {
-            let batch = batch?;
-            let about = batch.column(0).as_string::<i32>().iter().flatten();
-            found += about.filter(|id| ids.contains(*id)).count() as u64;
-        }
+        let found = feedback_in(&path, ids)?;
         if found > 0 {
             files.push((path, found));
         }
     }
     Ok(files)
+}
+
+/// How much feedback about these decisions is in a file.
+fn feedback_in(path: &Path, ids: &HashSet<String>) -> Result<u64, SegmentError> {
+    let mut found = 0;
+    for batch in Columns::of::<Feedback>(&["decision_id"]).read(path, BATCH)? {
+        let batch = batch?;
+        let about = batch.column(0).as_string::<i32>().iter().flatten();
+        found += about.filter(|id| ids.contains(*id)).count() as u64;
+    }
+    Ok(found)
 }
 
 fn record(journal: &Path, record: &ForgottenRecord) -> Result<(), SegmentError> {
@@ -208,14 +228,11 @@ pub fn finish_rewrite<E: Event>(journal: &Path, path: &str) -> Result<(), Segmen
 
 impl fmt::Display for ForgotEvents {
     fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
-        let Self { decisions, feedback, segments, unreached } = self;
+        let Self { decisions, feedback, segments } = self;
         write!(formatter, "removed {decisions} decisions and {feedback} feedback events")?;
         for ForgotSegment { path, removed, left, .. } in segments {
             write!(formatter, "\n{path}: {removed} removed, {left} left")?;
         }
-        match unreached {
-            Some(place) => write!(formatter, "\nnot reached: {place}"),
-            None => Ok(()),
-        }
+        Ok(())
     }
 }
