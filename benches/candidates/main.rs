@@ -124,10 +124,7 @@ impl Bare {
 
     fn run(&mut self) -> anyhow::Result<Duration> {
         let started = Instant::now();
-        let outputs = self
-            .session
-            .run(ort::inputs![STATE => &self.state, ITEMS => &self.items])
-            .map_err(failed)?;
+        let outputs = self.session.run(ort::inputs![STATE => &self.state, ITEMS => &self.items]).map_err(failed)?;
         std::hint::black_box(&outputs[SCORES]);
         Ok(started.elapsed())
     }

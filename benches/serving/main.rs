@@ -56,11 +56,15 @@ fn main() -> anyhow::Result<()> {
         ("FastAPI + onnxruntime (uvicorn, one process)", "fastapi_peer.py", FASTAPI),
         ("Ray Serve + onnxruntime (one replica)", "ray_peer.py", RAY),
     ] {
-        match peer(script, packages) {
-            Ok(python) => rows.push(runtime.block_on(measure(name, || {
+        let measured = match peer(script, packages) {
+            Ok(python) => runtime.block_on(measure(name, || {
                 let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/serving").join(script);
                 Server::start(Command::new(&python).arg(script).arg(&model))
-            }))?),
+            })),
+            Err(error) => Err(error),
+        };
+        match measured {
+            Ok(row) => rows.push(row),
             Err(error) => eprintln!("{name} is left out: {error:#}"),
         }
     }

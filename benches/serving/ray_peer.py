@@ -9,6 +9,7 @@ import onnxruntime
 import ray
 from ray import serve
 from starlette.requests import Request
+from starlette.responses import JSONResponse
 
 
 @serve.deployment(max_ongoing_requests=100)
@@ -18,14 +19,14 @@ class Policy:
         options.intra_op_num_threads = 1
         self.session = onnxruntime.InferenceSession(model, options)
 
-    async def __call__(self, request: Request) -> dict:
+    async def __call__(self, request: Request) -> JSONResponse:
         body = await request.json()
         state = np.fromiter(body["user"].values(), np.float32)[None, :]
         candidates = body["candidates"]
         items = np.array([list(item["features"].values()) for item in candidates], np.float32)[None, :, :]
         (scores,) = self.session.run(["scores"], {"state": state, "items": items})
         best = np.argsort(-scores[0], kind="stable")[: body["slate_size"]]
-        return {"slate": [candidates[i]["id"] for i in best]}
+        return JSONResponse({"slate": [candidates[i]["id"] for i in best]})
 
 
 with socket.socket() as probe:

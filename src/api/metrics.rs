@@ -40,7 +40,8 @@ impl Measured {
             return histogram.clone();
         }
         drop(known);
-        let labelled = [("route", route.to_owned()), ("method", method.to_owned()), ("status", status.as_str().to_owned())];
+        let labelled =
+            [("route", route.to_owned()), ("method", method.to_owned()), ("status", status.as_str().to_owned())];
         let histogram = metrics::histogram!("slated_http_request_seconds", &labelled);
         let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
         known.entry(route.to_owned()).or_default().insert(labels, histogram.clone());

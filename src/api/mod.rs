@@ -27,6 +27,7 @@ pub use recommend::{CandidateRequest, RecommendRequest, RecommendResponse};
 pub use router::{Routers, openapi_yaml, routers};
 pub use server::{Connections, Listening, ServeError, serve};
 
+use std::ops::Deref;
 use std::sync::Arc;
 
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -39,13 +40,30 @@ use crate::serving::{Recommender, Registry};
 use crate::session::Sessions;
 use crate::settings::ServerSettings;
 
-/// What the handlers share.
+/// What the handlers share: one pointer, because every layer and handler takes a clone for each request.
 #[derive(Clone)]
-pub struct App {
+pub struct App(Arc<Shared>);
+
+impl From<Shared> for App {
+    fn from(shared: Shared) -> Self {
+        Self(Arc::new(shared))
+    }
+}
+
+impl Deref for App {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
+
+/// The parts of an [`App`].
+pub struct Shared {
     /// The loaded policies.
     pub registry: Arc<Registry>,
     /// Decides slates with them.
-    pub recommender: Arc<Recommender>,
+    pub recommender: Recommender,
     /// Changes their routes.
     pub traffic: Arc<Traffic>,
     /// Items and users known by id.
@@ -57,9 +75,9 @@ pub struct App {
     /// What is done with decisions while nothing can be kept.
     pub on_failure: OnFailure,
     /// Gives and checks decision ids.
-    pub ids: Arc<DecisionIds>,
+    pub ids: DecisionIds,
     /// The limits.
-    pub settings: Arc<ServerSettings>,
+    pub settings: ServerSettings,
     /// The metrics.
     pub metrics: PrometheusHandle,
 }

@@ -14,7 +14,7 @@ use rand::RngExt;
 use super::Global;
 use super::companion::Companion;
 use crate::access::{DecisionIds, Keys};
-use crate::api::{self, App, Connections, Listening, Routers};
+use crate::api::{self, App, Connections, Listening, Routers, Shared};
 use crate::autopilot::AutopilotSettings;
 use crate::catalogue::Catalogue;
 use crate::journal::Journal;
@@ -124,18 +124,18 @@ async fn serve(settings: Settings, autopilot: Option<&Path>) -> anyhow::Result<(
         let period = Duration::from_secs_f64(settings.models.watch_seconds);
         tokio::spawn(traffic::watch(Arc::clone(&registry), Arc::clone(&traffic), period));
     }
-    let app = App {
+    let app = App::from(Shared {
         registry,
-        recommender: Arc::new(recommender),
+        recommender,
         traffic,
         catalogue,
         sessions,
         journal: journal.clone(),
         on_failure: settings.journal.on_failure,
-        ids: Arc::new(ids),
-        settings: Arc::new(settings.server.clone()),
+        ids,
+        settings: settings.server.clone(),
         metrics,
-    };
+    });
     let server = &settings.server;
     let connections = Connections {
         tls: server.tls_certificate.clone().zip(server.tls_key.clone()),

@@ -67,7 +67,10 @@ impl<'a> Elsewhere<'a> {
 
     /// Brings back every segment of a kind of which a file `holds` what is looked for, unless it is here already. Replicas that
     /// send to the same address are one journal there, so theirs are looked at as well.
-    pub fn bring_back<E: Event>(&self, holds: impl Fn(&Path) -> Result<bool, SegmentError>) -> Result<(), JournalError> {
+    pub fn bring_back<E: Event>(
+        &self,
+        holds: impl Fn(&Path) -> Result<bool, SegmentError>,
+    ) -> Result<(), JournalError> {
         for name in self.runtime.block_on(self.names(E::KIND))? {
             let sent = Sent::of(self.journal, E::KIND, &name);
             if let Some(sent) = &sent
@@ -126,7 +129,8 @@ impl<'a> Elsewhere<'a> {
         let under = key(&self.remote, &format!("{MANIFESTS}/{kind}"));
         let failed = |source| ElsewhereError::Store { url: self.remote.url.clone(), source };
         let objects: Vec<_> = self.remote.store.list(Some(&under)).try_collect().await.map_err(failed)?;
-        let name = |object: object_store::ObjectMeta| Some(object.location.filename()?.strip_suffix(".json")?.to_owned());
+        let name =
+            |object: object_store::ObjectMeta| Some(object.location.filename()?.strip_suffix(".json")?.to_owned());
         Ok(objects.into_iter().filter_map(name).collect())
     }
 

@@ -46,7 +46,12 @@ impl<K> Place<K> {
     /// The place of an event.
     pub fn of<E: Event>(event: &E, key: K) -> Self {
         let (time, id) = event.order();
-        Self { time, id: id.to_owned(), key }
+        Self::new(time, id.to_owned(), key)
+    }
+
+    /// The place of an event of this time and id.
+    pub const fn new(time: DateTime<Utc>, id: String, key: K) -> Self {
+        Self { time, id, key }
     }
 
     /// When the event was.

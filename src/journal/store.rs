@@ -13,12 +13,14 @@
 //! | `state` | `missing/`K | up to which number missing events have been told |
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use arrow::array::AsArray;
 use chrono::{DateTime, Utc};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
-use serde::{Deserialize, Serialize};
+use serde::de::{self, DeserializeOwned, IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use slated_contract::event::{Columns, Decision, Event, Feedback, RouteChange};
 use uuid::Uuid;
 
@@ -268,19 +270,20 @@ impl Store {
         batch.commit().map_err(|error| self.failed(&error))
     }
 
-    /// What the events of a range are ordered by, with their numbers; one event at a time is decoded.
+    /// What the events of a range are ordered by, with their numbers; the rest of an event is passed over.
     pub fn places<E: Event>(&self, range: Range) -> Result<Vec<Place<u64>>, JournalError> {
         let keys = range.first.to_be_bytes()..=range.last.to_be_bytes();
         let read = |guard: fjall::Guard| {
             let (key, value) = guard.into_inner().map_err(|error| self.failed(&error))?;
-            Ok(Place::of(&self.decode::<E>(&value)?, number(&key)))
+            let Order { id, time } = self.decode::<E, Order>(&value)?;
+            Ok(Place::new(time, id, number(&key)))
         };
         self.kind(E::KIND).events.range(keys).map(read).collect()
     }
 
     /// The events that are `wanted`, in order.
     pub fn events<E: Event>(&self, wanted: impl Fn(&E) -> bool) -> Result<Vec<E>, JournalError> {
-        let read = |guard: fjall::Guard| self.decode::<E>(&guard.value().map_err(|error| self.failed(&error))?);
+        let read = |guard: fjall::Guard| self.decode::<E, E>(&guard.value().map_err(|error| self.failed(&error))?);
         let events = self.kind(E::KIND).events.iter().map(read);
         events.filter(|event| event.as_ref().map_or(true, &wanted)).collect()
     }
@@ -288,10 +291,11 @@ impl Store {
     /// One event, if it is still in the tail.
     pub fn event<E: Event>(&self, sequence: u64) -> Result<Option<E>, JournalError> {
         let value = self.kind(E::KIND).events.get(sequence.to_be_bytes()).map_err(|error| self.failed(&error))?;
-        value.map(|bytes| self.decode(&bytes)).transpose()
+        value.map(|bytes| self.decode::<E, E>(&bytes)).transpose()
     }
 
-    fn decode<E: Event>(&self, bytes: &[u8]) -> Result<E, JournalError> {
+    /// An event of the kind, or a part of it.
+    fn decode<E: Event, T: DeserializeOwned>(&self, bytes: &[u8]) -> Result<T, JournalError> {
         let reason = |error| format!("a {} event does not read: {error}", E::KIND);
         rmp_serde::from_slice(bytes)
             .map_err(|error| JournalError::Tail { folder: self.folder.clone(), reason: reason(error) })
@@ -301,7 +305,7 @@ impl Store {
     pub fn oldest<E: Event>(&self) -> Result<Option<DateTime<Utc>>, JournalError> {
         let Some(guard) = self.kind(E::KIND).events.first_key_value() else { return Ok(None) };
         let value = guard.value().map_err(|error| self.failed(&error))?;
-        Ok(Some(self.decode::<E>(&value)?.time()))
+        Ok(Some(self.decode::<E, Order>(&value)?.time))
     }
 
     /// The number of the event with this id.
@@ -455,4 +459,41 @@ impl NextSequence {
 
 fn number(bytes: &[u8]) -> u64 {
     bytes.try_into().map_or(0, u64::from_be_bytes)
+}
+
+/// What an event is ordered by: its id, which is its first field, and its time.
+struct Order {
+    id: String,
+    time: DateTime<Utc>,
+}
+
+impl<'de> Deserialize<'de> for Order {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OrderVisitor;
+
+        impl<'de> Visitor<'de> for OrderVisitor {
+            type Value = Order;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+                formatter.write_str("an event with its id and its time")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Order, A::Error> {
+                let missing = || de::Error::custom("an event without id or time");
+                let (_, id) = map.next_entry::<IgnoredAny, String>()?.ok_or_else(missing)?;
+                let mut time = None;
+                while let Some(name) = map.next_key::<&str>()? {
+                    if name == "time" {
+                        time = Some(map.next_value()?);
+                    } else {
+                        map.next_value::<IgnoredAny>()?;
+                    }
+                }
+                let time = time.and_then(DateTime::from_timestamp_micros).ok_or_else(missing)?;
+                Ok(Order { id, time })
+            }
+        }
+
+        deserializer.deserialize_map(OrderVisitor)
+    }
 }

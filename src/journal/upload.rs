@@ -341,7 +341,6 @@ impl Upload {
         let bytes = serde_json::to_vec_pretty(sent).map_err(|error| at(&path)(error.into()))?;
         appear(&path, |file| file.write_all(&bytes).map_err(at(&path)))
     }
-
 }
 
 fn at(path: &Path) -> impl Fn(io::Error) -> UploadError + '_ {
