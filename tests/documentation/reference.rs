@@ -47,53 +47,64 @@ fn the_reference_has_every_setting_and_none_else() {
     assert!(silent.is_empty(), "no form or description: {silent:#?}");
 }
 
-/// A metric as it is counted: kind and labels.
-type Counted = (String, BTreeSet<String>);
+/// A metric as it is counted: its kind, and its labels where they stand in the call.
+type Counted = (&'static str, Option<BTreeSet<String>>);
 
-/// Every `metrics::counter!("name", "label" => …)` and its like in the sources below a folder.
+/// Every `counter!("name", "label" => …)` and its like in the sources below a folder.
 fn counted(folder: &Path, found: &mut BTreeMap<String, Counted>) {
     for path in crate::common::files(folder, Path::new("")) {
         let text = std::fs::read_to_string(folder.join(&path)).unwrap_or_default();
+        let text = text.split_whitespace().collect::<Vec<_>>().join(" ").replace("!( \"", "!(\"");
         for kind in ["counter", "gauge", "histogram"] {
-            for call in text.split(&format!("metrics::{kind}!(")).skip(1) {
-                let arguments = call.split(".set(").next().unwrap().split(".increment(").next().unwrap();
-                let arguments = arguments.split(".record(").next().unwrap().split(';').next().unwrap();
-                let mut texts = arguments.split('"').skip(1).step_by(2);
-                let name = texts.next().unwrap_or_else(|| panic!("{}: a {kind} without a name", path.display()));
-                let parts: Vec<&str> = arguments.split('"').collect();
-                let labels = parts.windows(2).skip(1).step_by(2);
+            for call in text.split(&format!("{kind}!(\"")).skip(1) {
+                // The parts between quotation marks are every other one.
+                let parts: Vec<&str> = call[..closing(call)].split('"').collect();
+                let labels = parts.windows(2).skip(2).step_by(2);
                 let labels =
                     labels.filter(|pair| pair[1].trim_start().starts_with("=>")).map(|pair| pair[0].to_owned());
-                let labels: BTreeSet<String> = labels.collect();
-                let before = found.insert(name.to_owned(), (kind.to_owned(), labels.clone()));
-                if let Some(before) = before {
-                    assert_eq!(before, (kind.to_owned(), labels), "{name} is counted in two ways, {}", path.display());
-                }
+                let listed = !parts[1].trim_start().starts_with(", &");
+                let counted = (kind, listed.then(|| labels.collect()));
+                let before = found.insert(parts[0].to_owned(), counted.clone());
+                assert!(before.is_none_or(|before| before == counted), "{}: {} twice", path.display(), parts[0]);
             }
         }
     }
+}
+
+/// Where the bracket that is open closes.
+fn closing(text: &str) -> usize {
+    let mut open = 1;
+    for (at, character) in text.char_indices() {
+        open += i32::from(character == '(') - i32::from(character == ')');
+        if open == 0 {
+            return at;
+        }
+    }
+    text.len()
 }
 
 #[test]
 fn every_metric_is_described_as_it_is_counted() {
     let mut found = BTreeMap::new();
     counted(&root().join("src"), &mut found);
-    let described: BTreeMap<String, Counted> = METRICS
-        .iter()
-        .map(|metric| {
-            let labels = metric.labels.iter().map(|label| (*label).to_owned()).collect();
-            (metric.name.to_owned(), (metric.kind.name().to_owned(), labels))
-        })
-        .collect();
     assert!(found.len() > 40, "{found:?}");
-    for (name, counted) in &found {
-        assert_eq!(described.get(name), Some(counted), "{name}: described, and counted");
+    for (name, (kind, labels)) in &found {
+        let metric =
+            METRICS.iter().find(|metric| metric.name == name).unwrap_or_else(|| panic!("{name} is not described"));
+        assert_eq!(metric.kind.name(), *kind, "{name}");
+        if let Some(labels) = labels {
+            assert_eq!(&labels_of(metric), labels, "{name}");
+        }
     }
-    for name in described.keys() {
-        assert!(found.contains_key(name), "{name} is described and never counted");
+    for metric in METRICS {
+        assert!(found.contains_key(metric.name), "{} is described and never counted", metric.name);
     }
     let helpless: Vec<&Metric> = METRICS.iter().chain(AUTOPILOT).filter(|metric| metric.help.len() < 8).collect();
     assert!(helpless.is_empty(), "{helpless:?}");
+}
+
+fn labels_of(metric: &Metric) -> BTreeSet<String> {
+    metric.labels.iter().map(|label| (*label).to_owned()).collect()
 }
 
 #[tokio::test]
@@ -109,6 +120,13 @@ async fn a_service_shows_what_is_described() {
         let Some(kind) = kind else { continue };
         assert_eq!(kind, metric.kind.name(), "{}", metric.name);
         assert!(text.contains(&format!("# HELP {} ", metric.name)), "{} has no help", metric.name);
+        let endings = if kind == "histogram" { &["_bucket{", "_sum{", "_count{"][..] } else { &["{"] };
+        for series in endings.iter().flat_map(|ending| text.split(&format!("\n{}{ending}", metric.name)).skip(1)) {
+            let labels = series.split_once('}').unwrap().0.split("\",").filter_map(|label| label.split_once("=\""));
+            let labels: BTreeSet<String> =
+                labels.map(|(name, _)| name.to_owned()).filter(|name| name != "le").collect();
+            assert_eq!(labels, labels_of(metric), "{}", metric.name);
+        }
         seen += 1;
     }
     assert!(seen > 15, "{seen} in {text}");

@@ -7,8 +7,7 @@ use crate::telemetry::described::{AUTOPILOT, METRICS, Metric};
 
 const ABOUT: &str = "\
 What `GET /metrics` shows, in Prometheus' text format. A histogram `name` has the series `name_bucket`, `name_sum` and
-`name_count`. A counter or histogram is there from the first time that it counts something, so one that counts failures is
-absent while nothing fails. What to watch is in the [runbook](../runbook.md).";
+`name_count`. What counts failures is absent while nothing fails. What to watch is in the [runbook](../runbook.md).";
 
 /// The page.
 pub fn page() -> String {
