@@ -9,7 +9,7 @@ use crate::page::pages;
 use crate::run::run;
 
 /// Languages of blocks in which there may be no commands.
-const NO_COMMANDS: [&str; 9] = ["text", "toml", "json", "sql", "python", "yaml", "ini", "typescript", "rust"];
+const NO_COMMANDS: [&str; 9] = ["text", "toml", "json", "sql", "python", "yaml", "ini", "ts", "rust"];
 /// What a line of commands begins with.
 const COMMANDS: [&str; 9] =
     ["slated ", "make ", "curl ", "docker ", "cargo ", "kubectl ", "systemctl ", "scripts/", "pip "];
