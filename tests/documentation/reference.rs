@@ -121,7 +121,8 @@ async fn a_service_shows_what_is_described() {
         assert_eq!(kind, metric.kind.name(), "{}", metric.name);
         assert!(text.contains(&format!("# HELP {} ", metric.name)), "{} has no help", metric.name);
         let endings = if kind == "histogram" { &["_bucket{", "_sum{", "_count{"][..] } else { &["{"] };
-        for series in endings.iter().flat_map(|ending| text.split(&format!("\n{}{ending}", metric.name)).skip(1)) {
+        let begins: Vec<String> = endings.iter().map(|ending| format!("\n{}{ending}", metric.name)).collect();
+        for series in begins.iter().flat_map(|begin| text.split(begin.as_str()).skip(1)) {
             let labels = series.split_once('}').unwrap().0.split("\",").filter_map(|label| label.split_once("=\""));
             let labels: BTreeSet<String> =
                 labels.map(|(name, _)| name.to_owned()).filter(|name| name != "le").collect();
