@@ -8,7 +8,7 @@ export CARGO_TARGET_DIR := $(shell . scripts/lib.sh && printf %s "$$CARGO_TARGET
 with_redis = redis=$$(scripts/redis.sh) && SLATED_TEST_REDIS="$$redis"
 with_python = python=$$(scripts/python.sh) && SLATED_TEST_PYTHON="$$python"
 
-.PHONY: help setup demo test chaos bench evaluation build fmt lint lint-format lint-rust lint-scripts audit clean
+.PHONY: help setup demo test chaos bench evaluation build book reference fmt lint lint-format lint-rust lint-scripts lint-deploy audit clean
 
 help: ## Say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -35,10 +35,16 @@ evaluation: setup ## Evaluate policies on the Open Bandit rows, and print the ta
 build: ## Build the release binary
 	cargo build --release --locked
 
+book: ## Build the documentation as a web site, and follow its links
+	scripts/book.sh
+
+reference: setup ## Write docs/reference and openapi.yaml anew from the code
+	UPDATE=1 cargo test --workspace --locked --test documentation reference
+
 fmt: ## Format the Rust code
 	cargo fmt --all
 
-lint: lint-format lint-rust lint-scripts ## Run every linter
+lint: lint-format lint-rust lint-scripts lint-deploy ## Run every linter
 
 lint-format: ## Check the Rust code's format
 	cargo fmt --all --check
@@ -50,6 +56,9 @@ lint-scripts: ## Check the shell scripts and the Dockerfile
 	bin=$$(dirname "$$(scripts/python.sh)") && \
 		"$$bin/shellcheck" --external-sources --source-path=SCRIPTDIR scripts/*.sh .ci/run && \
 		"$$bin/hadolint" Dockerfile
+
+lint-deploy: ## Check the manifests, the compose file, the queries and the units
+	scripts/lint-deploy.sh
 
 audit: ## Check the dependencies' licences, sources and bans
 	scripts/audit.sh

@@ -1,5 +1,6 @@
 //! Logs, metrics and traces.
 
+pub mod described;
 #[cfg(feature = "otlp")]
 pub mod otlp;
 
@@ -93,7 +94,7 @@ pub fn start_metrics() -> anyhow::Result<PrometheusHandle> {
         .set_buckets_for_metric(Matcher::Suffix("_rows".to_owned()), &ROWS)?
         .install_recorder()
         .context("cannot start collecting metrics")?;
-    describe();
+    described::describe();
     Ok(handle)
 }
 
@@ -104,67 +105,4 @@ pub async fn count(metrics: PrometheusHandle) {
         tokio::time::sleep(Duration::from_secs(1)).await;
         metrics.run_upkeep();
     }
-}
-
-fn describe() {
-    use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
-    describe_histogram!("slated_http_request_seconds", Unit::Seconds, "Time from a request's arrival to its answer");
-    describe_histogram!("slated_model_run_seconds", Unit::Seconds, "Time of one run of a model");
-    describe_histogram!("slated_model_batch_rows", "Rows in one run of a model");
-    describe_histogram!("slated_slate_propensity", "Joint propensity of the slates shown");
-    describe_histogram!(
-        "slated_decision_seconds",
-        Unit::Seconds,
-        "Time from a request's arrival to its decision being kept"
-    );
-    describe_histogram!(
-        "slated_slate_surprisal_nats",
-        "-ln of the propensity of slates; their mean is the policy's entropy"
-    );
-    describe_counter!("slated_explored_decisions_total", "Decisions whose slate is not that of the greatest scores");
-    describe_counter!("slated_decisions_total", "Decisions answered, by policy and version");
-    describe_counter!("slated_deadlines_missed_total", "Requests whose time limit passed, by what the caller got");
-    describe_counter!("slated_requests_refused_total", "Requests answered 429, by what was full");
-    describe_gauge!("slated_model_queue_depth", "Queries that wait for a model, by policy");
-    describe_gauge!("slated_policy_share", "The share of a policy's requests that a version answers");
-    describe_counter!("slated_route_changes_total", "Changes of routes, by policy and action");
-    describe_counter!("slated_canary_rollbacks_total", "Canaries taken back by a guardrail, by policy");
-    describe_counter!("slated_shadow_failures_total", "Shadows that did not answer, by policy and version");
-    describe_gauge!("slated_reward_sum", "Rewards of a version's decisions, as feedback comes");
-    describe_histogram!("slated_feedback_delay_seconds", Unit::Seconds, "Time from a decision to its feedback");
-    describe_gauge!("slated_sessions", "Sessions in memory");
-    describe_counter!("slated_sessions_ended_total", "Sessions held no more: evicted, expired or unreadable");
-    describe_counter!("slated_sessions_rebuilt_total", "Sessions rebuilt from the journal");
-    describe_counter!("slated_session_events_total", "Events told to sessions: new, known before, or too late");
-    describe_gauge!("slated_session_store_up", "1 where the store of the sessions answers");
-    describe_gauge!("slated_session_store_pending", "Updates that wait for the store of the sessions to be back");
-    describe_counter!("slated_session_store_away_total", "Requests while the store was away, by what became of them");
-    describe_histogram!("slated_session_store_seconds", Unit::Seconds, "Time of an operation on the store");
-    describe_counter!("slated_session_conflicts_total", "Sessions that another replica changed at the same time");
-    describe_gauge!("slated_catalogue_entities", "Items and users in the catalogue");
-    describe_gauge!("slated_catalogue_version", "The catalogue's version");
-    describe_gauge!("slated_policy_device", "1 for the device that a policy's model runs on");
-    describe_counter!("slated_feedback_total", "Feedback events answered, new or duplicate");
-    describe_counter!("slated_policy_loads_total", "Attempts to load a policy, by outcome");
-    describe_gauge!("slated_policy_version", "The live version of each policy");
-    describe_counter!(
-        "slated_decisions_not_journalled_total",
-        "Decisions answered while the journal could not be written"
-    );
-    describe_counter!(
-        "slated_journal_lost_events_total",
-        "Acknowledged events that a start missed in the tail, by kind"
-    );
-    describe_gauge!("slated_journal_unsent_segments", "Closed segments that the object store does not have yet");
-    describe_counter!("slated_journal_sent_segments_total", "Closed segments sent to the object store, by kind");
-    describe_counter!("slated_journal_upload_failures_total", "Failed attempts to send closed segments");
-    describe_counter!("slated_journal_events_total", "Events written to the journal, by kind");
-    describe_histogram!("slated_journal_commit_seconds", Unit::Seconds, "Time of one commit of the journal");
-    describe_gauge!(
-        "slated_journal_lag_seconds",
-        Unit::Seconds,
-        "Age of the oldest event that is not in a closed segment"
-    );
-    describe_gauge!("slated_journal_queue_depth", "Events that wait to be written");
-    describe_gauge!("slated_journal_tail_events", "Events not yet in a closed segment, by kind");
 }

@@ -121,6 +121,7 @@ fn logs_are_json_lines_where_asked_for() {
 #[test]
 fn bundles_are_listed_and_proven() {
     let place = Workplace::new();
+    std::fs::write(place.path().join("models/README.md"), "A file among the policies.").unwrap();
     let list = place.must(&["policy", "list"]);
     assert!(list.contains("thompson") && list.contains("linear_thompson") && list.contains("520"), "{list}");
     let manifest: Value = serde_json::from_str(&place.must(&["policy", "inspect", "ucb"])).unwrap();

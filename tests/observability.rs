@@ -33,7 +33,7 @@ async fn every_metric_that_is_asked_for_exists() {
     // Those that count what goes wrong come into being when it does.
     service.post("/policies/ucb/versions/9/load", &Value::Null).await;
     let metrics = names(&service.text("/metrics").await);
-    let described = names(include_str!("../src/telemetry.rs"));
+    let described = names(include_str!("../src/telemetry/described.rs"));
     let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy");
     let read = |path: &str| std::fs::read_to_string(deploy.join(path)).unwrap();
 

@@ -24,7 +24,7 @@ mod trace;
 pub use feedback::FeedbackResponse;
 pub use problem::{Problem, ProblemField};
 pub use recommend::{CandidateRequest, RecommendRequest, RecommendResponse};
-pub use router::{Routers, openapi_yaml, routers};
+pub use router::{Routers, openapi, openapi_yaml, routers};
 pub use server::{Connections, Listening, ServeError, serve};
 
 use std::ops::Deref;

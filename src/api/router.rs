@@ -83,15 +83,21 @@ fn open() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(health::healthz)).routes(routes!(health::readyz))
 }
 
-/// The service's OpenAPI 3.1 description, as YAML.
+/// The service's OpenAPI 3.1 description.
+#[must_use]
+pub fn openapi() -> openapi::OpenApi {
+    let with_keys = recommending().merge(telling()).merge(administering()).merge(measuring());
+    let mut described = describe_keys(with_keys.into_openapi());
+    described.merge(open().into_openapi());
+    described
+}
+
+/// The same as YAML.
 ///
 /// # Errors
 /// A description that cannot be written, which would be a defect.
 pub fn openapi_yaml() -> Result<String, Problem> {
-    let with_keys = recommending().merge(telling()).merge(administering()).merge(measuring());
-    let mut described = describe_keys(with_keys.into_openapi());
-    described.merge(open().into_openapi());
-    described.to_yaml().map_err(Problem::internal)
+    openapi().to_yaml().map_err(Problem::internal)
 }
 
 /// Says of every operation that it may need a key, and how it answers without.

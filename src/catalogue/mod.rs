@@ -10,6 +10,7 @@ pub use filter::{Condition, Filter};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError, RwLock};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use slated_contract::feature::Features;
 use thiserror::Error;
@@ -19,7 +20,7 @@ use store::Store;
 use table::Table;
 
 /// Where the catalogue is kept, and what it begins with.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct CatalogueSettings {
     /// The folder in which changes are kept; made at the first change.

@@ -13,6 +13,7 @@ mod key;
 mod openapi;
 mod policy;
 mod progress;
+mod reference;
 mod route;
 mod serve;
 mod simulate;
@@ -70,6 +71,8 @@ enum Command {
     Openapi(openapi::OpenapiArgs),
     Healthcheck(healthcheck::HealthcheckArgs),
     Completions(completions::CompletionsArgs),
+    #[command(hide = true)]
+    Reference(reference::ReferenceArgs),
 }
 
 impl Global {
@@ -108,6 +111,7 @@ pub fn main() -> ExitCode {
         Command::Openapi(args) => openapi::run(&args),
         Command::Healthcheck(args) => healthcheck::run(&global, &args),
         Command::Completions(args) => completions::run::<Cli>(&args),
+        Command::Reference(args) => reference::run::<Cli>(&args),
     };
     telemetry::flush();
     exit::code(result)
@@ -116,9 +120,61 @@ pub fn main() -> ExitCode {
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
+    use clap::error::ErrorKind;
 
     #[test]
     fn the_command_line_is_consistent() {
         super::Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_example_of_the_help_is_a_command_line() {
+        fn collect(command: &clap::Command, examples: &mut Vec<String>) {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            // A line that ends in a backslash goes on in the next.
+            let lines = help.replace("\\\n", " ");
+            let commands =
+                lines.lines().filter_map(|line| line.strip_prefix("  ")).filter(|line| line.contains("slated "));
+            examples.extend(commands.map(str::to_owned));
+            for subcommand in command.get_subcommands() {
+                collect(subcommand, examples);
+            }
+        }
+        let mut examples = Vec::new();
+        collect(&super::Cli::command(), &mut examples);
+        assert!(examples.len() > 60, "{}", examples.len());
+        for example in examples {
+            let words = words(&example);
+            let begin = words.iter().position(|word| word == "slated").unwrap_or_else(|| panic!("{example}"));
+            let read = |words: &[String]| super::Cli::command().try_get_matches_from(words).map(drop);
+            let read = read(&words[begin..]).or_else(|error| match error.kind() {
+                // The variable USER says who asks, where there is one.
+                ErrorKind::MissingRequiredArgument => read(&[&words[begin..], &["--by=anna".to_owned()]].concat()),
+                _ => Err(error),
+            });
+            if let Err(error) = read {
+                panic!("`{example}` in the help: {error}");
+            }
+        }
+    }
+
+    /// The words of a line as a shell reads them, up to a redirection, a pipe or a comment.
+    fn words(line: &str) -> Vec<String> {
+        let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None::<char>);
+        for character in line.chars() {
+            match (character, quote) {
+                (_, Some(open)) if character == open => quote = None,
+                (_, Some(_)) => word.get_or_insert_default().push(character),
+                ('\'' | '"', None) => {
+                    quote = Some(character);
+                    word.get_or_insert_default();
+                }
+                (' ', None) => words.extend(word.take()),
+                ('|' | '>' | '#' | ';', None) if word.is_none() => return words,
+                (_, None) => word.get_or_insert_default().push(character),
+            }
+        }
+        words.extend(word);
+        words
     }
 }

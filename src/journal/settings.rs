@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::omit::OmittedFeature;
@@ -9,7 +10,7 @@ use super::upkeep::Retention;
 use super::users::KeySource;
 
 /// Where the journal is, and what it guarantees.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct JournalSettings {
     /// The folder.
@@ -45,7 +46,7 @@ pub struct JournalSettings {
 }
 
 /// What an acknowledged event survives.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Durability {
     /// The death of the process: written to the operating system before it is acknowledged.
@@ -58,7 +59,7 @@ pub enum Durability {
 }
 
 /// What is done with a decision that cannot be journalled.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnFailure {
     /// It is refused, 503.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use hmac::{Hmac, KeyInit, Mac};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use thiserror::Error;
@@ -16,8 +17,9 @@ const SHORTEST_KEY: usize = 32;
 const PREFIX: &str = "hmac:";
 
 /// Where the key is: `file:<path>` or `env:<variable>`. The key itself is no setting, so that none prints it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(into = "String", try_from = "String")]
+#[schemars(with = "String")]
 pub enum KeySource {
     /// A file, whose bytes are the key; white space around them does not count.
     File(PathBuf),

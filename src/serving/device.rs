@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use slated_contract::policy::Bundle;
@@ -10,8 +11,9 @@ use slated_contract::policy::Bundle;
 use super::model::ModelError;
 
 /// What the settings ask for.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
 pub enum Device {
     /// A CUDA device where this build, the library and the machine have one, else the processor; says which.
     Auto,

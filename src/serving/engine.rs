@@ -6,6 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use slated_contract::policy::Bundle;
 use slated_contract::tensor::Signature;
@@ -16,7 +17,7 @@ use super::device::{ActiveDevice, Device};
 use super::model::{Batch, Model, ModelError, Output};
 
 /// How models run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct EngineSettings {
     /// What models run on: `cpu`, `cuda`, `cuda:N`, or `auto`, which takes a GPU where there is one.

@@ -68,30 +68,45 @@ fn find() -> Result<PathBuf, LibraryError> {
         }
     }
     looked_at.push(".slated/onnxruntime in the folders above the binary and the current folder".to_owned());
-    for path in ["/usr/lib/slated/libonnxruntime.so", "/usr/local/lib/libonnxruntime.so", "/usr/lib/libonnxruntime.so"]
-    {
-        if Path::new(path).is_file() {
-            return Ok(path.into());
+    let installed = env::current_exe().ok().and_then(|binary| beside(&binary));
+    let system =
+        ["/usr/lib/slated/libonnxruntime.so", "/usr/local/lib/libonnxruntime.so", "/usr/lib/libonnxruntime.so"];
+    for path in installed.into_iter().chain(system.map(PathBuf::from)) {
+        if path.is_file() {
+            return Ok(path);
         }
-        looked_at.push(path.to_owned());
+        looked_at.push(path.display().to_string());
     }
     Err(LibraryError::NotFound(looked_at.join(", ")))
 }
 
+/// What the library's file is called.
+const NAME: &str = if cfg!(target_os = "macos") { "libonnxruntime.dylib" } else { "libonnxruntime.so" };
+
+/// `<prefix>/lib/slated/libonnxruntime.so` of `<prefix>/bin/slated`, such as `~/.cargo`, where `cargo install` puts the binary.
+fn beside(binary: &Path) -> Option<PathBuf> {
+    Some(binary.parent()?.parent()?.join("lib/slated").join(NAME))
+}
+
 /// `<folder>/<version>/libonnxruntime.so` of the greatest version: 1.31 is newer than 1.9.
 fn newest_in(folder: &Path) -> Option<PathBuf> {
-    let name = if cfg!(target_os = "macos") { "libonnxruntime.dylib" } else { "libonnxruntime.so" };
     let version = |path: &Path| -> Vec<u64> {
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         name.split('.').map(|part| part.parse().unwrap_or(0)).collect()
     };
     let folders = folder.read_dir().ok()?.flatten().map(|entry| entry.path());
-    folders.filter(|path| path.join(name).is_file()).max_by_key(|path| version(path)).map(|path| path.join(name))
+    folders.filter(|path| path.join(NAME).is_file()).max_by_key(|path| version(path)).map(|path| path.join(NAME))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_installed_binary_has_its_library_in_its_prefix() {
+        let found = beside(Path::new("/home/anna/.cargo/bin/slated"));
+        assert_eq!(found, Some(Path::new("/home/anna/.cargo/lib/slated").join(NAME)));
+    }
 
     #[test]
     fn the_newest_version_is_the_greatest_number_not_the_last_word() -> std::io::Result<()> {

@@ -5,6 +5,7 @@ use std::time::Instant as Clock;
 
 use chrono::{DateTime, SubsecRound, Utc};
 use futures::future::join_all;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use slated_contract::event::{Alternative, Candidate, Decision, Feedback, Mode, Shown};
 use slated_contract::feature::Features;
@@ -54,7 +55,7 @@ pub struct Recommender {
 }
 
 /// What is answered where the model does not answer in time.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Fallback {
     /// An error, 503.

@@ -1,9 +1,10 @@
 //! Settings of the sessions.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// How many sessions are kept, how long, and where.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SessionStoreSettings {
     /// Where they are kept.
@@ -21,7 +22,7 @@ pub struct SessionStoreSettings {
 }
 
 /// Where sessions are kept.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SessionBackend {
     /// In this process, for this process alone.
@@ -32,7 +33,7 @@ pub enum SessionBackend {
 }
 
 /// What happens to a request that needs a session while the backend is away.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Unavailable {
     /// The policy sees a session in which nothing has happened, and the decision says so.
@@ -43,7 +44,7 @@ pub enum Unavailable {
 }
 
 /// Where Redis is, and how long it may take.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RedisSettings {
     /// `redis://[user:password@]host[:port][/database]`, or `unix:///path`.

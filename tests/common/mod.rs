@@ -132,7 +132,8 @@ impl Workplace {
     }
 }
 
-fn copy(from: &Path, to: &Path) {
+/// Copies what is in a folder into another.
+pub fn copy(from: &Path, to: &Path) {
     for entry in from.read_dir().expect("a folder").map(|entry| entry.expect("an entry").path()) {
         let target = to.join(entry.file_name().expect("a name"));
         if entry.is_dir() {

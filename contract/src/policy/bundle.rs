@@ -154,12 +154,15 @@ impl Bundle {
 /// manifest.
 ///
 /// # Errors
-/// The disk; a folder that does not exist has no versions.
+/// The disk; a folder that does not exist, or a file in its place, has no versions.
 pub fn versions(models: &Path, name: &str) -> Result<Vec<u64>, BundleError> {
     let folder = models.join(name);
     let entries = match fs::read_dir(&folder) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        // A file among the policies, such as a README, is none.
+        Err(error) if [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory].contains(&error.kind()) => {
+            return Ok(Vec::new());
+        }
         Err(source) => return Err(BundleError::Io { path: folder, source }),
     };
     let mut versions = Vec::new();

@@ -42,7 +42,7 @@ Examples:
 A settings file for learning from the journal holds the same and more:
   policy = \"open-bandit\"
   seed = 1
-  algorithm = { name = \"linear_thompson\", scale = 1.0, lambda = 1.0, interaction = \"outer\" }
+  algorithm = { name = \"linucb\", alpha = 1.0, lambda = 1.0, interaction = \"outer\" }
   [data]
   journal = \"journal\"
   reward = { weights = { click = 1.0, purchase = 10.0 }, aggregation = \"sum\", wait_seconds = 3600.0 }
