@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use common::{Service, must, slated};
 use serde_json::{Value, json};
 use slated::autopilot::{CycleReport, Outcome, State, Step};
+use slated::telemetry::described::AUTOPILOT;
 use slated_contract::event::{RouteChange, SegmentReader, segments};
 use slated_contract::policy::{BundleWriter, is_held, versions};
 use slated_contract::slate::Exploration;
@@ -231,6 +232,13 @@ async fn killed_in_every_step_it_comes_to_the_same_as_never_killed() {
     assert!(page.contains("promoted") && page.contains("dqn-1"));
     let metrics = fs::read_to_string(whole.path().join("autopilot/metrics.prom")).unwrap();
     assert!(metrics.contains("slated_autopilot_last_outcome{policy=\"lts\",outcome=\"promoted\"} 1"), "{metrics}");
+    for line in metrics.lines().filter(|line| !line.starts_with('#')) {
+        let (name, labels) = line.split_once('{').unwrap();
+        let labels = labels.split_once('}').unwrap().0.split("\",").filter_map(|label| label.split_once("=\""));
+        let labels: Vec<&str> = labels.map(|(label, _)| label).collect();
+        let described = AUTOPILOT.iter().find(|metric| metric.name == name).unwrap_or_else(|| panic!("{name}"));
+        assert_eq!(described.labels, labels, "{name}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
