@@ -6,6 +6,7 @@
 
 mod acknowledged;
 mod check;
+pub mod dsjson;
 pub mod exchange;
 pub mod import;
 mod omit;
