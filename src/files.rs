@@ -2,9 +2,60 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
+use thiserror::Error;
+
+/// A file or folder that does not read.
+#[derive(Debug, Error)]
+#[error("{path}: {source}")]
+pub struct FileError {
+    /// Which.
+    pub path: PathBuf,
+    /// Why.
+    pub source: io::Error,
+}
+
+impl FileError {
+    /// An error at `path`.
+    pub fn at(path: &Path) -> impl Fn(io::Error) -> Self {
+        move |source| Self { path: path.to_owned(), source }
+    }
+}
+
+/// The file at `path`, whatever its name; or the files of the folder there and of those below it that end in one of the
+/// `extensions`, by name. Hidden ones are passed over.
+///
+/// # Errors
+/// What is not there or does not list.
+pub fn find(path: &Path, extensions: &[&str]) -> Result<Vec<PathBuf>, FileError> {
+    let failed = FileError::at(path);
+    if !path.metadata().map_err(&failed)?.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let mut entries = Vec::new();
+    for entry in path.read_dir().map_err(&failed)? {
+        entries.push(entry.map_err(&failed)?.path());
+    }
+    entries.sort_unstable();
+    let mut files = Vec::new();
+    for entry in entries {
+        let hidden = entry.file_name().is_none_or(|name| name.to_string_lossy().starts_with('.'));
+        let wanted = |extension: &std::ffi::OsStr| extensions.iter().any(|wanted| extension == *wanted);
+        if !hidden && (entry.is_dir() || entry.extension().is_some_and(wanted)) {
+            files.extend(find(&entry, extensions)?);
+        }
+    }
+    Ok(files)
+}
+
+/// What a report calls a file that was found in `folder`: its path there, or as it was given.
+#[must_use]
+pub fn name_within(folder: &Path, file: &Path) -> String {
+    let within = file.strip_prefix(folder).ok().filter(|name| !name.as_os_str().is_empty());
+    within.unwrap_or(file).display().to_string()
+}
 
 /// Writes a file so that a reader finds the old one or the new, whole: beside it, synced, renamed. The folder must be there.
 ///

@@ -6,6 +6,7 @@
 
 mod acknowledged;
 mod check;
+pub mod dsjson;
 mod elsewhere;
 pub mod exchange;
 pub mod import;

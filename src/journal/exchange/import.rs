@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::marker::PhantomData;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use arrow::array::RecordBatch;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -13,8 +13,8 @@ use super::cells::Header;
 use super::check::Check;
 use super::line::Line;
 use super::{ExchangeError, Format, Kind};
-use crate::files::sha256;
-use crate::journal::import::{FileReport, ImportReport};
+use crate::files;
+use crate::journal::import::{FileReport, ImportReport, Lines};
 use crate::journal::write_segment;
 
 /// Events in one segment.
@@ -44,15 +44,13 @@ pub fn import_files(
     journal: &Path,
     advance: &mut dyn FnMut(),
 ) -> Result<ImportReport, ExchangeError> {
-    let mut files = Vec::new();
-    find(path, format, &mut files)?;
+    let files = files::find(path, &[format.extension()])?;
     if files.is_empty() {
         return Err(ExchangeError::NoFiles { path: path.to_owned(), format });
     }
     let files = files.into_iter().map(|file| {
         let kind = kind_of(&file, format)?;
-        let name = file.strip_prefix(path).ok().filter(|name| !name.as_os_str().is_empty()).unwrap_or(&file);
-        let name = name.display().to_string();
+        let name = files::name_within(path, &file);
         match kind {
             Some(Kind::Decisions) => import_file::<Decision>(&file, name, format, journal, advance),
             Some(Kind::Feedback) => import_file::<Feedback>(&file, name, format, journal, advance),
@@ -61,28 +59,6 @@ pub fn import_files(
         }
     });
     Ok(ImportReport { files: files.collect::<Result<_, _>>()? })
-}
-
-/// The files of the format at `path` and below, by name; hidden ones are passed over.
-fn find(path: &Path, format: Format, files: &mut Vec<PathBuf>) -> Result<(), ExchangeError> {
-    let failed = |source| ExchangeError::Io { path: path.to_owned(), source };
-    if !path.metadata().map_err(failed)?.is_dir() {
-        files.push(path.to_owned());
-        return Ok(());
-    }
-    let mut entries = Vec::new();
-    for entry in path.read_dir().map_err(failed)? {
-        entries.push(entry.map_err(failed)?.path());
-    }
-    entries.sort_unstable();
-    for entry in entries {
-        let hidden = entry.file_name().is_none_or(|name| name.to_string_lossy().starts_with('.'));
-        let of_format = entry.extension().is_some_and(|extension| extension == format.extension());
-        if !hidden && (entry.is_dir() || of_format) {
-            find(&entry, format, files)?;
-        }
-    }
-    Ok(())
 }
 
 /// The kind of event that a file holds, by its columns; `None` of an empty file.
@@ -143,7 +119,7 @@ fn import_file<E: Line + Check>(
 ) -> Result<FileReport, ExchangeError> {
     let mut importing = Importing::<E> {
         journal,
-        digest: sha256(path).map_err(|source| ExchangeError::Io { path: path.to_owned(), source })?,
+        digest: files::sha256(path).map_err(|source| ExchangeError::Io { path: path.to_owned(), source })?,
         events: Vec::new(),
         segments: 0,
         report: FileReport { file: name, ..FileReport::default() },
@@ -171,20 +147,10 @@ struct Importing<'a, E> {
 
 impl<E: Line + Check> Importing<'_, E> {
     fn jsonl(&mut self, path: &Path) -> Result<(), ExchangeError> {
-        let failed = |source| ExchangeError::Io { path: path.to_owned(), source };
-        let mut reader = BufReader::new(File::open(path).map_err(failed)?);
-        let mut bytes = Vec::new();
-        for line in 1.. {
-            bytes.clear();
-            if reader.read_until(b'\n', &mut bytes).map_err(failed)? == 0 {
-                break;
-            }
-            let text = std::str::from_utf8(&bytes).map_err(|error| format!("it is no UTF-8: {error}"));
-            match text.map(str::trim) {
-                Ok("") => {}
-                Ok(text) => self.add(line, parse(text))?,
-                Err(reason) => self.add(line, Err(reason))?,
-            }
+        let mut lines = Lines::open(path)?;
+        while let Some((number, line)) = lines.read()? {
+            let event = line.and_then(parse);
+            self.add(number, event)?;
         }
         Ok(())
     }

@@ -17,9 +17,12 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use slated_contract::event::SegmentError;
-use slated_trainer::dataset::MirrorError;
+use slated_trainer::dataset::{DatasetError, MirrorError};
 use thiserror::Error;
 
+use crate::files::FileError;
+
+pub(in crate::journal) use check::Check;
 pub use export::{ExportReport, ExportSettings, ExportedFile, Kind, export};
 pub use import::import_files;
 pub use line::Line;
@@ -108,4 +111,16 @@ pub enum ExchangeError {
     /// A segment of the journal.
     #[error(transparent)]
     Journal(#[from] SegmentError),
+    /// The decisions with their rewards.
+    #[error(transparent)]
+    Dataset(#[from] DatasetError),
+    /// The settings of the export.
+    #[error("{0}")]
+    Settings(String),
+}
+
+impl From<FileError> for ExchangeError {
+    fn from(FileError { path, source }: FileError) -> Self {
+        Self::Io { path, source }
+    }
 }

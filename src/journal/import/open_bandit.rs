@@ -10,19 +10,15 @@ use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
 use csv::StringRecord;
-use slated_contract::event::{Candidate, Decision, Feedback, SegmentError, Shown, deterministic_id};
+use slated_contract::event::{Candidate, Decision, Feedback, Shown, deterministic_id};
 use slated_contract::feature::Features;
 use slated_contract::policy::sha256_hex;
-use thiserror::Error;
 
-use super::FileReport;
-use crate::journal::write_segment;
+use super::{FileReport, ImportError, LogWriter, Logged};
 
 const SOURCE: &str = "import:open-bandit";
 const POSITIONS: std::ops::RangeInclusive<i32> = 1..=3;
 const USER_FEATURES: usize = 4;
-/// Rows in one segment.
-const SEGMENT: usize = 5000;
 
 /// One log: a campaign under a logging policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,35 +29,6 @@ pub struct CampaignLog {
     pub campaign: String,
     /// The folder that holds `<campaign>.csv` and `item_context.csv`.
     pub folder: PathBuf,
-}
-
-/// A log that cannot be imported.
-#[derive(Debug, Error)]
-pub enum ImportError {
-    /// No log there.
-    #[error(
-        "{0} holds no Open Bandit log; expected {0}/<random or bts>/<all, men or women>/<campaign>.csv with item_context.csv beside it"
-    )]
-    NotFound(PathBuf),
-    /// The disk.
-    #[error("{path}: {source}")]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// A file whose header or items cannot be used, so that no row could be.
-    #[error("{path}: {problem}")]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        problem: String,
-    },
-    /// The journal.
-    #[error(transparent)]
-    Journal(#[from] SegmentError),
 }
 
 /// The logs in `folder`: of the whole dataset, of one policy, or one campaign's.
@@ -109,46 +76,21 @@ pub fn import_log(log: &CampaignLog, journal: &Path, advance: &mut dyn FnMut()) 
     let header = reader.headers().map_err(|error| file(&path, error.to_string()))?.clone();
     let columns = Columns::find(&header, &items).map_err(|problem| file(&path, problem))?;
     let rows = Rows { log, items: &items, columns, fields: header.len(), digest: &digest };
-    let mut report =
-        FileReport { file: format!("{}/{}/{}.csv", log.policy, log.campaign, log.campaign), ..FileReport::default() };
-    let (mut decisions, mut feedback) = (Vec::new(), Vec::new());
-    let mut segments = 0;
-    let mut write = |decisions: &mut Vec<Decision>, feedback: &mut Vec<Feedback>| -> Result<(), ImportError> {
-        let name = format!("import-{:.16}-{segments:04}", digest);
-        segments += 1;
-        write_segment(journal, &name, decisions)?;
-        write_segment(journal, &name, feedback)?;
-        decisions.clear();
-        feedback.clear();
-        Ok(())
-    };
+    let name = format!("{}/{}/{}.csv", log.policy, log.campaign, log.campaign);
+    let mut writer = LogWriter::new(journal, name, &digest, advance);
     let mut record = StringRecord::new();
     loop {
         let more = reader.read_record(&mut record);
         let line = record.position().map_or(0, csv::Position::line);
         match more {
             Ok(false) => break,
-            Ok(true) => match rows.convert(&record, report.rows) {
-                Ok((decision, click)) => {
-                    report.decisions += 1;
-                    report.feedback += u64::from(click.is_some());
-                    decisions.push(decision);
-                    feedback.extend(click);
-                }
-                Err(reason) => report.refuse(line, reason),
-            },
+            Ok(true) => writer.add(line, rows.convert(&record, writer.rows()).map(Some))?,
             // The reader goes on with the next record.
-            Err(error) if !error.is_io_error() => report.refuse(line, error.to_string()),
+            Err(error) if !error.is_io_error() => writer.add(line, Err(error.to_string()))?,
             Err(error) => return Err(file(&path, error.to_string())),
         }
-        report.rows += 1;
-        advance();
-        if decisions.len() >= SEGMENT {
-            write(&mut decisions, &mut feedback)?;
-        }
     }
-    write(&mut decisions, &mut feedback)?;
-    Ok(report)
+    Ok(writer.finish()?)
 }
 
 fn open(path: &Path) -> Result<File, ImportError> {
@@ -239,7 +181,7 @@ struct Rows<'a> {
 }
 
 impl Rows<'_> {
-    fn convert(&self, record: &StringRecord, row: u64) -> Result<(Decision, Option<Feedback>), String> {
+    fn convert(&self, record: &StringRecord, row: u64) -> Result<Logged, String> {
         if record.len() != self.fields {
             return Err(format!("it has {} fields, expected {}", record.len(), self.fields));
         }
@@ -304,7 +246,7 @@ impl Rows<'_> {
             item: Some(item.to_owned()),
             position: None,
         });
-        Ok((decision, feedback))
+        Ok(Logged { decisions: vec![decision], feedback: feedback.into_iter().collect() })
     }
 
     fn candidates(&self, record: &StringRecord) -> Result<Vec<Candidate>, String> {

@@ -15,7 +15,8 @@ pub struct ImportReport {
 }
 
 /// What became of the rows of one file. Of a log whose rows are decisions with their feedback, `rows = decisions +
-/// refused`; of a file of events, `rows = decisions + feedback + changes + refused`.
+/// refused`; of a file of events, `rows = decisions + feedback + changes + refused`. A row may hold several decisions or
+/// none where its format says so.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileReport {
     /// The file.
@@ -29,6 +30,9 @@ pub struct FileReport {
     /// Changes of routes written.
     #[serde(default)]
     pub changes: u64,
+    /// Rows that say of themselves that nothing is to be learned from them, and what a sampled log had to be thinned by.
+    #[serde(default)]
+    pub passed_over: u64,
     /// Rows refused.
     pub refused: u64,
     /// The first refusals.
@@ -63,6 +67,7 @@ impl ImportReport {
             total.decisions += file.decisions;
             total.feedback += file.feedback;
             total.changes += file.changes;
+            total.passed_over += file.passed_over;
             total.refused += file.refused;
             total
         })
@@ -75,11 +80,13 @@ impl fmt::Display for ImportReport {
         let width = self.files.iter().map(|file| file.file.len()).max().unwrap_or(0).max(5);
         write!(
             formatter,
-            "{:width$} {:>10} {:>10} {:>10} {:>8} {:>8}",
-            "file", "rows", "decisions", "feedback", "changes", "refused"
+            "{:width$} {:>10} {:>10} {:>10} {:>8} {:>11} {:>8}",
+            "file", "rows", "decisions", "feedback", "changes", "passed over", "refused"
         )?;
-        for FileReport { file, rows, decisions, feedback, changes, refused, .. } in self.files.iter().chain([&total]) {
-            write!(formatter, "\n{file:width$} {rows:>10} {decisions:>10} {feedback:>10} {changes:>8} {refused:>8}")?;
+        for file in self.files.iter().chain([&total]) {
+            let FileReport { file, rows, decisions, feedback, changes, passed_over, refused, .. } = file;
+            write!(formatter, "\n{file:width$} {rows:>10} {decisions:>10} {feedback:>10} {changes:>8} ")?;
+            write!(formatter, "{passed_over:>11} {refused:>8}")?;
         }
         for file in &self.files {
             for Refusal { line, reason } in &file.refusals {
