@@ -7,6 +7,8 @@ export CARGO_TARGET_DIR := $(shell . scripts/lib.sh && printf %s "$$CARGO_TARGET
 # Assigned on its own, because a failure inside a command's environment would go unnoticed.
 with_redis = redis=$$(scripts/redis.sh) && SLATED_TEST_REDIS="$$redis"
 with_python = python=$$(scripts/python.sh) && SLATED_TEST_PYTHON="$$python"
+with_node = node=$$(scripts/node.sh) && SLATED_TEST_NODE="$$node"
+with_personalizer = npm=$$(scripts/npm.sh personalizer) && SLATED_TEST_NPM_PERSONALIZER="$$npm"
 
 .PHONY: help setup demo test chaos bench evaluation build book reference fmt lint lint-format lint-rust lint-scripts lint-deploy audit clean
 
@@ -21,7 +23,8 @@ demo: setup ## Walk the whole loop on real data, then keep serving until Ctrl-C
 	cargo run --release --locked -- demo
 
 test: setup ## Run every test
-	$(with_redis) && export SLATED_TEST_REDIS && $(with_python) cargo test --workspace --locked
+	$(with_redis) && export SLATED_TEST_REDIS && $(with_node) && export SLATED_TEST_NODE && \
+		$(with_personalizer) && export SLATED_TEST_NPM_PERSONALIZER && $(with_python) cargo test --workspace --locked
 
 chaos: setup ## Kill the service 100 times under load, and compare what it acknowledged with what is readable
 	SLATED_CHAOS_ROUNDS=$${SLATED_CHAOS_ROUNDS:-100} cargo test --workspace --locked --test chaos -- --nocapture

@@ -10,6 +10,8 @@ pub mod autopilot;
 pub mod catalogue;
 pub mod cli;
 pub mod client;
+#[cfg(feature = "compat")]
+pub mod compat;
 pub mod evaluation;
 mod files;
 pub mod journal;

@@ -41,6 +41,9 @@ pub struct Settings {
     pub journal: JournalSettings,
     /// Who may do what.
     pub security: SecuritySettings,
+    /// The Azure AI Personalizer's routes.
+    #[cfg(feature = "compat")]
+    pub compat: crate::compat::CompatSettings,
 }
 
 /// Logging.
@@ -212,7 +215,15 @@ impl Layered {
             // What the build, the tests and the library search read is not a setting.
             .merge(
                 Env::prefixed("SLATED_")
-                    .ignore(&["api_key", "test_python", "test_redis", "chaos_rounds", "chaos_seed"])
+                    .ignore(&[
+                        "api_key",
+                        "test_python",
+                        "test_redis",
+                        "test_node",
+                        "test_npm_personalizer",
+                        "chaos_rounds",
+                        "chaos_seed",
+                    ])
                     .split("__")
                     .lowercase(true),
             );
@@ -359,6 +370,12 @@ impl Settings {
                     allowed: "it must be at least `journal.id_days`, for which ids of decisions and feedback are known",
                 })
             }
+            #[cfg(feature = "compat")]
+            None if self.compat.max_actions == 0 => Err(SettingsError::Range {
+                key: "compat.max_actions",
+                value: "0".to_owned(),
+                allowed: "it must be at least 1",
+            }),
             None => self.sessions.check().map_err(|(key, value, allowed)| SettingsError::Range { key, value, allowed }),
         }
     }

@@ -59,7 +59,13 @@ fn value() -> impl Strategy<Value = FeatureValue> {
 
 fn schema() -> impl Strategy<Value = FeatureSchema> {
     let missing = prop_oneof![Just(Missing::Error), Just(Missing::Zeros)];
-    let features = proptest::collection::vec((kind(), missing), 0..5).prop_map(|features| {
+    let rest = (1_u32..64, any::<u64>(), normalisation())
+        .prop_map(|(buckets, salt, normalisation)| FeatureKind::Rest { buckets, salt, normalisation });
+    let rest = proptest::option::of((rest, 0_usize..5));
+    let features = (proptest::collection::vec((kind(), missing), 0..5), rest).prop_map(|(mut features, rest)| {
+        if let Some((rest, place)) = rest {
+            features.insert(place.min(features.len()), (rest, Missing::Error));
+        }
         features
             .into_iter()
             .enumerate()
@@ -119,6 +125,10 @@ proptest! {
             FeatureKind::Categorical { vocabulary, .. } => Some(vocabulary[0].as_str().into()),
             FeatureKind::Hashed { .. } | FeatureKind::Index { .. } => Some(word.as_str().into()),
             FeatureKind::Embedding { dimensions } => Some(vec![number as f32; *dimensions as usize].into()),
+            FeatureKind::Rest { normalisation, .. } => {
+                let fits = normalisation.apply(number).abs() <= f64::from(f32::MAX);
+                fits.then_some(FeatureValue::Number(number))
+            }
         };
         let values: Option<Vec<_>> = schema.item.iter().map(|feature| Some((feature.name.as_str(), valid(&feature.kind)?))).collect();
         if let Some(values) = values {
@@ -192,6 +202,45 @@ fn hashing_is_fixed_for_ever() {
 
 const HASH_OF_OSLO: usize = 2;
 
+/// The rest of a group is what no other declaration names, whatever its kind; each key has its own column and sign.
+#[test]
+fn the_rest_is_hashed() {
+    let rest = FeatureKind::Rest { buckets: 64, salt: 3, normalisation: Normalisation::Log };
+    let declared = numeric(Normalisation::Identity, None, OutOfRange::Error);
+    let schema = FeatureSchema {
+        item: vec![feature("rest", rest, Missing::Error), feature("x", declared, Missing::Error)],
+        extra: Extra::Error,
+        ..FeatureSchema::default()
+    };
+    let encoder = Encoder::new(&schema).unwrap();
+    let encode = |features: &[(&str, FeatureValue)]| {
+        let raw: Features = features.iter().cloned().chain([("x", 7.0.into())]).collect();
+        let mut row = Vec::new();
+        encoder.encode_item("id", &raw, &mut row).map(|()| row)
+    };
+    let nothing = encode(&[]).unwrap();
+    assert!(nothing[..64].iter().all(|&x| x == 0.0) && nothing[64] == 7.0, "{nothing:?}");
+    let set = |row: &[f32]| -> Vec<(usize, f32)> {
+        row[..64].iter().copied().enumerate().filter(|(_, x)| *x != 0.0).collect()
+    };
+    let city = set(&encode(&[("city", "Oslo".into())]).unwrap());
+    // A model trained today must find the same columns and signs tomorrow.
+    assert_eq!(city, CITY_OF_OSLO);
+    let price = set(&encode(&[("price", (std::f64::consts::E - 1.0).into())]).unwrap());
+    assert_eq!(price, [(PRICE.0, PRICE.1)]);
+    assert_eq!(set(&encode(&[("vector", vec![0.0, 1.0, -1.0].into())]).unwrap()).len(), 2);
+    let both = encode(&[("price", (std::f64::consts::E - 1.0).into()), ("city", "Oslo".into())]).unwrap();
+    assert_eq!(set(&both).len(), 2, "they add up");
+    let error = encode(&[("city", f64::NAN.into())]).unwrap_err();
+    assert_eq!((error.feature.as_str(), error.kind), ("city", EncodeErrorKind::NotFinite));
+    // Its own name is none that a request carries, so a feature of that name is part of the rest.
+    assert_eq!(set(&encode(&[("rest", "a".into())]).unwrap()).len(), 1);
+    assert!(schema.reads(Group::Item, "anything") && !schema.reads(Group::Context, "anything"));
+}
+
+const CITY_OF_OSLO: [(usize, f32); 1] = [(42, 1.0)];
+const PRICE: (usize, f32) = (19, 1.0);
+
 #[test]
 fn an_undeclared_feature_is_ignored_or_refused() {
     for (extra, accepted) in [(Extra::Ignore, true), (Extra::Error, false)] {
@@ -218,6 +267,12 @@ fn schemas_that_cannot_be_used_name_the_feature() {
         let error = Encoder::new(&schema).unwrap_err().to_string();
         assert!(error.contains("user feature `x`") && error.contains(word), "{error}");
     }
+    let rest = |name| {
+        feature(name, FeatureKind::Rest { buckets: 8, salt: 0, normalisation: Normalisation::Identity }, Missing::Error)
+    };
+    let twice = FeatureSchema { user: vec![rest("a"), rest("x")], ..FeatureSchema::default() };
+    let error = Encoder::new(&twice).unwrap_err().to_string();
+    assert!(error.contains("user feature `x`") && error.contains("at most"), "{error}");
     let bad_default =
         feature("x", numeric(Normalisation::Identity, None, OutOfRange::Error), Missing::Default("a".into()));
     let error = Encoder::new(&FeatureSchema { item: vec![bad_default], ..FeatureSchema::default() }).unwrap_err();

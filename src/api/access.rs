@@ -11,8 +11,8 @@ use axum::response::Response;
 use super::Problem;
 use crate::access::{Denied, Keys, Role};
 
-/// The other header that a key may come in.
-pub const KEY_HEADER: &str = "x-api-key";
+/// The other headers that a key may come in; the second is that of the Personalizer's clients.
+pub const KEY_HEADERS: [&str; 2] = ["x-api-key", "ocp-apim-subscription-key"];
 
 /// What a route takes.
 #[derive(Clone)]
@@ -37,7 +37,8 @@ fn key(headers: &HeaderMap) -> Option<&str> {
         let (scheme, key) = value.split_once(' ')?;
         scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
     });
-    bearer.or_else(|| headers.get(KEY_HEADER).and_then(|value| value.to_str().ok()))
+    let other = |name: &&str| headers.get(*name).and_then(|value| value.to_str().ok());
+    bearer.or_else(|| KEY_HEADERS.iter().find_map(other))
 }
 
 impl From<Denied> for Problem {

@@ -150,7 +150,7 @@ pub async fn feedback(
 }
 
 /// Journals events, and tells the sessions of those that are new, even where the caller is gone by then.
-async fn record(app: &App, events: Vec<Feedback>) -> Result<(Vec<Feedback>, Vec<Appended>), Problem> {
+pub(super) async fn record(app: &App, events: Vec<Feedback>) -> Result<(Vec<Feedback>, Vec<Appended>), Problem> {
     let app = app.clone();
     let recorded = finish(async move {
         let outcomes = app.journal.append_feedback(&events).await?;

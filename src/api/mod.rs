@@ -4,6 +4,8 @@ mod access;
 mod admin;
 mod body;
 mod catalogue;
+#[cfg(feature = "compat")]
+mod compat;
 mod deadline;
 mod decisions;
 mod feedback;
@@ -80,4 +82,7 @@ pub struct Shared {
     pub settings: ServerSettings,
     /// The metrics.
     pub metrics: PrometheusHandle,
+    /// What the Personalizer's routes share.
+    #[cfg(feature = "compat")]
+    pub compat: crate::compat::Compat,
 }

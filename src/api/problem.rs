@@ -80,7 +80,7 @@ impl Problem {
             StatusCode::UNAUTHORIZED,
             "unauthenticated",
             "The request needs a key",
-            "send an API key that is valid, as `Authorization: Bearer <key>` or `X-API-Key: <key>`",
+            "send an API key that is valid, as `Authorization: Bearer <key>`, `X-API-Key: <key>` or `Ocp-Apim-Subscription-Key: <key>`",
         )
     }
 
@@ -169,9 +169,20 @@ impl Problem {
     }
 }
 
+#[cfg(feature = "compat")]
+impl Problem {
+    /// What is wrong, for an answer in another form.
+    pub(super) fn noted(&self) -> super::compat::Noted {
+        let field = self.errors.first().map(|error| error.field.clone());
+        super::compat::Noted { status: self.status, detail: self.detail.clone(), field }
+    }
+}
+
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let mut response = (self.status, axum::Json(&self)).into_response();
+        #[cfg(feature = "compat")]
+        response.extensions_mut().insert(self.noted());
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if self.status == StatusCode::UNAUTHORIZED {

@@ -8,7 +8,7 @@ use axum::{Extension, Json};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
-use slated_contract::event::{Candidate, Decision, Mode, check_identifier};
+use slated_contract::event::{Candidate, Decision, Feedback, Mode, check_identifier};
 use slated_contract::feature::Features;
 use tokio::time::Instant;
 use utoipa::{IntoParams, ToSchema};
@@ -237,7 +237,7 @@ pub async fn recommend(
     let Query(answer) = answer.map_err(|rejection| Problem::malformed(rejection.body_text()))?;
     let ask = check(request, &app, deadline)?;
     let pick = decide(&app, ask).await?;
-    let (mut picks, outcomes) = record(&app, vec![pick], deadline.arrived).await?;
+    let (mut picks, outcomes) = record(&app, vec![pick], Vec::new(), deadline.arrived).await?;
     let Some(pick) = picks.pop() else { return Err(Problem::internal("a decision was journalled and is gone")) };
     let mut response = match outcomes.as_deref() {
         Some([Appended::Duplicate, ..]) => return repeated(&app, pick.decision).await,
@@ -259,16 +259,17 @@ pub async fn decide(app: &App, ask: Ask) -> Result<Pick, Problem> {
     Ok(decided?)
 }
 
-/// Journals decisions, and tells the sessions of those that are new, even where the caller is gone by then. No outcomes
+/// Journals decisions with feedback about them, and tells the sessions of those that are new, even where the caller is gone by then. No outcomes
 /// where they cannot be journalled now and are to be answered all the same.
 pub async fn record(
     app: &App,
     picks: Vec<Pick>,
+    with: Vec<Feedback>,
     arrived: Instant,
 ) -> Result<(Vec<Pick>, Option<Vec<Appended>>), Problem> {
     let told = app.clone();
     let recorded = finish(async move {
-        let outcomes = match told.journal.append_decisions(picks.iter().map(|pick| &pick.decision)).await {
+        let outcomes = match told.journal.append_decisions_with(picks.iter().map(|pick| &pick.decision), &with).await {
             Ok(outcomes) => Some(outcomes),
             Err(JournalError::Off) => None,
             Err(JournalError::Write(_)) if told.on_failure == OnFailure::Serve => None,
@@ -298,6 +299,11 @@ pub fn not_journalled(pick: &Pick) -> RecommendResponse {
 
 /// Answers a repeated event id with what was recorded for it, if it was the same request.
 pub async fn repeated(app: &App, again: Decision) -> Result<Json<RecommendResponse>, Problem> {
+    Ok(Json(RecommendResponse::from(&recorded(app, &again).await?)))
+}
+
+/// What was recorded for a repeated event id, if it was the same request.
+pub async fn recorded(app: &App, again: &Decision) -> Result<Decision, Problem> {
     let journal = app.journal.clone();
     let id = again.decision_id.clone();
     let recorded = tokio::task::spawn_blocking(move || journal.decision(&id)).await.map_err(Problem::internal)??;
@@ -305,7 +311,7 @@ pub async fn repeated(app: &App, again: Decision) -> Result<Json<RecommendRespon
         let id = &again.decision_id;
         Problem::conflict(format!("`event_id` {id} was used before, for a decision that the journal no longer keeps"))
     })?;
-    let again = app.journal.as_journalled(&again);
+    let again = app.journal.as_journalled(again);
     // A catalogue that changed meanwhile lends other features to the same request.
     let lent_alike = recorded.catalogue_version == again.catalogue_version;
     let items = |decision: &Decision| {
@@ -318,7 +324,7 @@ pub async fn repeated(app: &App, again: Decision) -> Result<Json<RecommendRespon
         && recorded.slate.len() == again.slate.len()
         && items(&recorded) == items(&again);
     if same {
-        Ok(Json(RecommendResponse::from(&recorded)))
+        Ok(recorded)
     } else {
         Err(Problem::conflict(format!("`event_id` {} was used before for another request", again.decision_id)))
     }
@@ -374,6 +380,7 @@ pub fn check(request: RecommendRequest, app: &App, deadline: Deadline) -> Result
         baseline: request.baseline,
         rules: Rules { pinned: request.pinned, rules: request.rules },
         size: request.slate_size,
+        distribution: false,
         deadline: Some(deadline.model),
     })
 }

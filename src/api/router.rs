@@ -22,6 +22,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::access::{self, Needs};
+#[cfg(feature = "compat")]
+use super::compat;
 use super::{
     App, Problem, admin, catalogue, deadline, decisions, feedback, forget, health, metrics, policies, recommend,
     routes as policy_routes, slots, trace,
@@ -42,26 +44,33 @@ use crate::access::{Keys, Role};
         (name = "catalogue", description = "Items and users known by id"),
         (name = "journal", description = "What was recorded"),
         (name = "operations", description = "Health and metrics"),
+        (name = "compat", description = "The Azure AI Personalizer's interface, for its clients"),
     )
 )]
 struct Description;
 
 /// The routes that ask for slates, and read what was decided.
 fn recommending() -> OpenApiRouter<App> {
-    OpenApiRouter::with_openapi(Description::openapi())
+    let routes = OpenApiRouter::with_openapi(Description::openapi())
         .routes(routes!(recommend::recommend))
         .routes(routes!(slots::recommend))
-        .routes(routes!(decisions::decision))
+        .routes(routes!(decisions::decision));
+    #[cfg(feature = "compat")]
+    let routes = routes.merge(compat::recommending());
+    routes
 }
 
 /// The route that tells what came of them.
 fn telling() -> OpenApiRouter<App> {
-    OpenApiRouter::new().routes(routes!(feedback::feedback))
+    let routes = OpenApiRouter::new().routes(routes!(feedback::feedback));
+    #[cfg(feature = "compat")]
+    let routes = routes.merge(compat::telling());
+    routes
 }
 
 /// The routes that show and change what the service does.
 fn administering() -> OpenApiRouter<App> {
-    OpenApiRouter::new()
+    let routes = OpenApiRouter::new()
         .routes(routes!(policies::policies))
         .routes(routes!(policies::load))
         .routes(routes!(policy_routes::change))
@@ -70,7 +79,10 @@ fn administering() -> OpenApiRouter<App> {
         .routes(routes!(catalogue::user, catalogue::put_user, catalogue::delete_user))
         .routes(routes!(catalogue::change_users))
         .routes(routes!(admin::seal))
-        .routes(routes!(forget::forget))
+        .routes(routes!(forget::forget));
+    #[cfg(feature = "compat")]
+    let routes = routes.merge(compat::administering());
+    routes
 }
 
 /// The route that answers even while the others are at their limit.
@@ -88,6 +100,8 @@ fn open() -> OpenApiRouter<App> {
 pub fn openapi() -> openapi::OpenApi {
     let with_keys = recommending().merge(telling()).merge(administering()).merge(measuring());
     let mut described = describe_keys(with_keys.into_openapi());
+    #[cfg(feature = "compat")]
+    compat::describe(&mut described);
     described.merge(open().into_openapi());
     described
 }
@@ -176,7 +190,7 @@ fn limit(routes: Router<App>, app: &App) -> Router<App> {
 
 /// What everything answers with: health, the description, problems for what is not there, metrics, ids and traces.
 fn finish(routes: Router<App>, app: &App) -> Router {
-    routes
+    let routes = routes
         .merge(Router::from(open()))
         .route("/openapi.yaml", get(describe))
         .fallback(async |uri: Uri| {
@@ -184,7 +198,11 @@ fn finish(routes: Router<App>, app: &App) -> Router {
         })
         .method_not_allowed_fallback(async |method: Method, uri: Uri| {
             Problem::method_not_allowed(format!("`{}` does not answer {method}", uri.path()))
-        })
+        });
+    // Outside of whatever may refuse a request, so that the Personalizer's clients are answered in their form.
+    #[cfg(feature = "compat")]
+    let routes = routes.layer(middleware::from_fn(compat::translate));
+    routes
         .layer(middleware::from_fn_with_state(Arc::<metrics::Measured>::default(), metrics::measure))
         .layer(
             ServiceBuilder::new()
@@ -200,8 +218,9 @@ fn finish(routes: Router<App>, app: &App) -> Router {
 /// Lets the pages of the settings' origins call; without any, browsers keep all others' pages from it.
 fn cors(origins: &[String]) -> CorsLayer {
     let origins = origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok());
+    let [key, other_key] = access::KEY_HEADERS;
     let headers =
-        ["authorization", access::KEY_HEADER, "content-type", "traceparent", "x-request-id", "x-request-timeout-ms"];
+        ["authorization", key, other_key, "content-type", "traceparent", "x-request-id", "x-request-timeout-ms"];
     CorsLayer::new()
         .allow_origin(AllowOrigin::list(origins))
         .allow_methods([Method::GET, Method::POST, Method::PUT, Method::DELETE])

@@ -179,7 +179,7 @@ pub async fn recommend(
         names.push(slot.slot);
         picks.push(pick);
     }
-    let (picks, outcomes) = record(&app, picks, deadline.arrived).await?;
+    let (picks, outcomes) = record(&app, picks, Vec::new(), deadline.arrived).await?;
     let Some(outcomes) = outcomes else {
         return Ok(Json(SlotsResponse { page_id, slots: picks.iter().map(not_journalled).collect() }));
     };

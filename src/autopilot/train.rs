@@ -76,7 +76,7 @@ pub fn train_all(
             Err(_) if candidate.offline => {
                 learn_sessions(settings, cycle, candidate, &data, &live, &models, &mut read, stop)
             }
-            Err(_) => learn_rounds(settings, cycle, candidate, &data, &models, stop),
+            Err(_) => learn_rounds(settings, cycle, candidate, &data, &live, &models, stop),
         };
         let state = &mut cycle.candidates[place];
         match trained {
@@ -113,7 +113,7 @@ fn learn_sessions(
     let mut offline: OfflineSettings = table.try_into().map_err(wrong)?;
     offline.seed = candidate.seed;
     offline.data = Some(data.clone());
-    offline.exploration = exploration(settings, cycle);
+    offline.exploration = exploration(settings, cycle)?;
     offline.episodes.open_seconds = settings.data.settle_seconds;
     if settings.evaluation.horizon == Horizon::Session {
         offline.episodes.validation = settings.evaluation.share;
@@ -140,6 +140,7 @@ fn learn_rounds(
     cycle: &Cycle,
     candidate: &Candidate,
     data: &DatasetSettings,
+    live: &Manifest,
     models: &Path,
     stop: &AtomicBool,
 ) -> Result<Manifest, AutopilotError> {
@@ -151,7 +152,12 @@ fn learn_rounds(
     let mut bandit: TrainSettings = table.try_into().map_err(wrong)?;
     bandit.seed = candidate.seed;
     bandit.data = data.clone();
-    bandit.exploration = Some(exploration(settings, cycle));
+    bandit.exploration = Some(exploration(settings, cycle)?);
+    // Where names are not known beforehand, what the journal happens to hold is no schema to go by.
+    if bandit.features.is_none() && bandit.algorithm.bandit().reads_features() && live.features.reads_rest() {
+        bandit.features = Some(live.features.clone());
+        bandit.slate.get_or_insert(live.slate);
+    }
     let start = Start { version: cycle.version, continue_from: None, checkpoint: None };
     match train(&bandit, start, &mut Logged, stop)? {
         Outcome::Finished(trained) => keep(models, &trained.manifest, &trained.model, Some(&trained.learner)),
@@ -183,9 +189,16 @@ pub fn explore(settings: &AutopilotSettings, cycle: &mut Cycle, folder: &Path) -
     Ok(())
 }
 
-/// How the cycle's version explores.
-fn exploration(settings: &AutopilotSettings, cycle: &Cycle) -> Exploration {
-    settings.beginning.filter(|_| cycle.beginning).map_or(settings.exploration, |beginning| beginning.exploration)
+/// How the cycle's version explores: more at the beginning, else as the Personalizer's routes say, else as the settings do.
+fn exploration(settings: &AutopilotSettings, cycle: &Cycle) -> Result<Exploration, AutopilotError> {
+    if let Some(beginning) = settings.beginning.filter(|_| cycle.beginning) {
+        return Ok(beginning.exploration);
+    }
+    #[cfg(feature = "compat")]
+    if let Some(exploration) = super::window::personalizer(settings)?.and_then(|kept| kept.exploration()) {
+        return Ok(exploration);
+    }
+    Ok(settings.exploration)
 }
 
 /// Puts a candidate into its folder once ONNX Runtime has reproduced the trainer's scores.

@@ -56,13 +56,26 @@ pub fn data(settings: &AutopilotSettings, cycle: &Cycle, reward: &RewardDefiniti
     }
 }
 
-/// How feedback becomes reward: as the settings say, else as the live version was trained.
+/// How feedback becomes reward: as the settings say, else as the Personalizer's routes do, else as the live version was
+/// trained.
 pub fn reward(settings: &AutopilotSettings, cycle: &Cycle) -> Result<RewardDefinition, AutopilotError> {
     if let Some(reward) = &settings.data.reward {
         return Ok(reward.clone());
     }
+    #[cfg(feature = "compat")]
+    if let Some(kept) = personalizer(settings)? {
+        return Ok(kept.reward());
+    }
     let manifest = read_manifest(&settings.models.join(&settings.policy).join(cycle.live.to_string()))?;
     Ok(manifest.training.map(|training| training.reward).unwrap_or_default())
+}
+
+/// What the Personalizer's routes say of this policy's training, where they were used to change it.
+#[cfg(feature = "compat")]
+pub fn personalizer(settings: &AutopilotSettings) -> Result<Option<crate::compat::Kept>, AutopilotError> {
+    let kept =
+        crate::compat::Kept::read(&settings.journal).map_err(|error| AutopilotError::Settings(error.to_string()))?;
+    Ok(kept.filter(|kept| kept.policy == settings.policy))
 }
 
 /// Reads the cycle's data once: counts them, measures drift, and decides from when on to learn.

@@ -19,6 +19,9 @@ pub enum PolicyCommand {
     Inspect(InspectArgs),
     /// Print the JSON Schema of `policy.json`.
     Schema,
+    /// Make a policy that has learned nothing yet, which reads whatever it is sent, for the Personalizer's routes to begin with.
+    #[cfg(feature = "compat")]
+    Start(StartArgs),
     /// Let one version answer every request of a running service.
     Promote(route::PromoteArgs),
     /// Go back to the route before the last change, at once.
@@ -56,6 +59,31 @@ pub struct InspectArgs {
     models: ModelsArgs,
 }
 
+#[cfg(feature = "compat")]
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  slated policy start personalizer
+  slated policy start personalizer --epsilon 0.1 --context-buckets 64 --item-buckets 48")]
+pub struct StartArgs {
+    /// The policy; its next version where there is one.
+    name: String,
+    /// The share of decisions that explore.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.2)]
+    epsilon: f64,
+    /// Buckets that features of the context are hashed into.
+    #[arg(long, value_name = "N", default_value_t = 32)]
+    context_buckets: u32,
+    /// Buckets that features of an item are hashed into.
+    #[arg(long, value_name = "N", default_value_t = 32)]
+    item_buckets: u32,
+    /// The most candidates.
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    max_candidates: usize,
+    #[command(flatten)]
+    models: ModelsArgs,
+}
+
 /// Runs the subcommand.
 pub fn run(global: &Global, command: &PolicyCommand) -> anyhow::Result<()> {
     let folder = |args: &ModelsArgs| -> anyhow::Result<PathBuf> {
@@ -68,6 +96,8 @@ pub fn run(global: &Global, command: &PolicyCommand) -> anyhow::Result<()> {
             println!("{:#}", policy::json_schema());
             Ok(())
         }
+        #[cfg(feature = "compat")]
+        PolicyCommand::Start(args) => start(&folder(&args.models)?, args),
         PolicyCommand::Promote(args) => route::promote(global, args),
         PolicyCommand::Rollback(args) => route::rollback(global, args),
         PolicyCommand::Split(args) => route::split(global, args),
@@ -100,6 +130,29 @@ fn list(models: &std::path::Path) -> anyhow::Result<()> {
             }
         }
     }
+    Ok(())
+}
+
+#[cfg(feature = "compat")]
+fn start(models: &std::path::Path, args: &StartArgs) -> anyhow::Result<()> {
+    use crate::compat::{Begin, Kept, begin};
+    use slated_contract::slate::Exploration;
+
+    policy::check_policy_name(&args.name)?;
+    crate::serving::library::environment()?;
+    let kept = Kept::new(args.name.clone());
+    let made = begin(
+        models,
+        &Begin {
+            policy: args.name.clone(),
+            algorithm: kept.algorithm()?,
+            features: Begin::hashed(args.context_buckets, args.item_buckets),
+            exploration: Exploration::EpsilonGreedy { epsilon: args.epsilon },
+            reward: kept.reward(),
+            max_candidates: args.max_candidates,
+        },
+    )?;
+    println!("wrote {}", models.join(&made.name).join(made.version.to_string()).display());
     Ok(())
 }
 

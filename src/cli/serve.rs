@@ -17,6 +17,8 @@ use crate::access::{DecisionIds, Keys};
 use crate::api::{self, App, Connections, Listening, Routers, Shared};
 use crate::autopilot::AutopilotSettings;
 use crate::catalogue::Catalogue;
+#[cfg(feature = "compat")]
+use crate::compat::Compat;
 use crate::journal::Journal;
 use crate::serving::traffic::{self, Traffic};
 use crate::serving::{Device, Recommender, Registry, RouteState};
@@ -124,6 +126,16 @@ async fn serve(settings: Settings, autopilot: Option<&Path>) -> anyhow::Result<(
         let period = Duration::from_secs_f64(settings.models.watch_seconds);
         tokio::spawn(traffic::watch(Arc::clone(&registry), Arc::clone(&traffic), period));
     }
+    #[cfg(feature = "compat")]
+    let compat = Compat::open(
+        settings.compat.clone(),
+        &settings.models.default,
+        Arc::clone(&registry),
+        Arc::clone(&traffic),
+        journal.clone(),
+        settings.journal.folder.clone(),
+        (settings.journal.keep_days, settings.models.watch_seconds),
+    )?;
     let app = App::from(Shared {
         registry,
         recommender,
@@ -135,6 +147,8 @@ async fn serve(settings: Settings, autopilot: Option<&Path>) -> anyhow::Result<(
         ids,
         settings: settings.server.clone(),
         metrics,
+        #[cfg(feature = "compat")]
+        compat,
     });
     let server = &settings.server;
     let connections = Connections {
@@ -192,6 +206,14 @@ fn load_policies(settings: &Settings, saved: &BTreeMap<String, RouteState>) -> a
         registry
             .open(name, None, saved.get(name))
             .with_context(|| format!("policy `{name}` of `models.others` cannot be served"))?;
+    }
+    #[cfg(feature = "compat")]
+    if let Some(name) =
+        settings.compat.policy.as_ref().filter(|name| **name != models.default && !models.others.contains(name))
+    {
+        registry.open(name, None, saved.get(name)).with_context(|| {
+            format!("policy `{name}` of `compat.policy` cannot be served; `slated policy start {name}` makes one to begin with")
+        })?;
     }
     Ok(Arc::new(registry))
 }

@@ -174,11 +174,31 @@ impl Journal {
         &self,
         decisions: impl IntoIterator<Item = &'a Decision>,
     ) -> Result<Vec<Appended>, JournalError> {
+        self.append_decisions_with(decisions, &[]).await
+    }
+
+    /// Appends decisions with feedback about them, in one commit: all that are new or nothing. The outcomes are those of the
+    /// decisions.
+    ///
+    /// # Errors
+    /// As for [`Journal::append_decisions`].
+    pub async fn append_decisions_with<'a>(
+        &self,
+        decisions: impl IntoIterator<Item = &'a Decision>,
+        feedback: &[Feedback],
+    ) -> Result<Vec<Appended>, JournalError> {
         if self.off {
             return Err(JournalError::Off);
         }
-        let entries = decisions.into_iter().map(|decision| Entry::new(self.as_journalled(decision).as_ref()));
-        self.writer.append(entries.collect::<Result<_, _>>()?).await
+        let decisions = decisions.into_iter().map(|decision| Entry::new(self.as_journalled(decision).as_ref()));
+        let mut entries = decisions.collect::<Result<Vec<_>, _>>()?;
+        let count = entries.len();
+        for feedback in feedback {
+            entries.push(Entry::new(feedback)?);
+        }
+        let mut outcomes = self.writer.append(entries).await?;
+        outcomes.truncate(count);
+        Ok(outcomes)
     }
 
     /// Appends a change of a route; it is kept once this returns.
@@ -223,6 +243,22 @@ impl Journal {
             }
         }
         Ok(None)
+    }
+
+    /// Whether a decision of this id was journalled; known for `journal.id_days`. Blocking, and brief.
+    ///
+    /// # Errors
+    /// A tail that cannot be read.
+    pub fn knows_decision(&self, id: &str) -> Result<bool, JournalError> {
+        Ok(self.tail.read(|store| store.sequence_of::<Decision>(id))?.is_some())
+    }
+
+    /// The ids of decisions that begin with `prefix`, in order; known for `journal.id_days`. Blocking.
+    ///
+    /// # Errors
+    /// A tail that cannot be read.
+    pub fn decision_ids_with(&self, prefix: &str) -> Result<Vec<String>, JournalError> {
+        self.tail.read(|store| store.ids_with::<Decision>(prefix))
     }
 
     /// The events of a kind from `from` on, as far as they were acknowledged before this call; blocking.

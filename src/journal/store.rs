@@ -313,6 +313,13 @@ impl Store {
         Ok(value.map(|bytes| number(&bytes)))
     }
 
+    /// The ids that begin with `prefix`, in order; those that are still known.
+    pub fn ids_with<E: Event>(&self, prefix: &str) -> Result<Vec<String>, JournalError> {
+        let guards = self.kind(E::KIND).ids.prefix(prefix);
+        let id = |guard: fjall::Guard| guard.key().map(|id| String::from_utf8_lossy(&id).into_owned());
+        guards.map(id).collect::<Result<_, _>>().map_err(|error| self.failed(&error))
+    }
+
     /// The files of the closed segment that holds this number.
     pub fn segment_of<E: Event>(&self, sequence: u64) -> Result<Vec<PathBuf>, JournalError> {
         let upto = ..=sequence.to_be_bytes();

@@ -44,6 +44,8 @@ pub struct Ask {
     pub rules: Rules,
     /// How many items to show.
     pub size: usize,
+    /// Whether the probability with which each candidate stands first is wanted as well.
+    pub distribution: bool,
     /// By when the model must have answered; without end where absent.
     pub deadline: Option<Instant>,
 }

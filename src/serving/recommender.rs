@@ -11,7 +11,7 @@ use slated_contract::event::{Alternative, Candidate, Decision, Feedback, Mode, S
 use slated_contract::feature::Features;
 use slated_contract::slate::{
     Constraints, DecisionSeed, DrawError, DrawnSlate, Exploration, Scores, constrained_propensities, draw,
-    draw_constrained, propensities, standard_normal,
+    draw_constrained, next_choice, propensities, standard_normal,
 };
 use tokio::time::{Instant, timeout_at};
 
@@ -35,6 +35,9 @@ pub struct Pick {
     pub policy: Arc<LoadedPolicy>,
     /// The rows of its history tensor, `[length, F]`.
     pub history: Vec<f32>,
+    /// The probability with which each candidate stands first, by index into the decision's candidates; empty unless it
+    /// was asked for.
+    pub distribution: Vec<f64>,
     session: Option<SessionKey>,
     /// The encoded items of the slate, by position.
     encoded: Vec<Encoded>,
@@ -166,6 +169,10 @@ impl Recommender {
             Err(_) => None,
         };
         let scores = own.as_ref().map(|own| own.scores[..count].to_vec());
+        let mut distribution = match &own {
+            Some(own) if ask.distribution => own.first().unwrap_or_default(),
+            _ => Vec::new(),
+        };
         let ids = |items: &[usize]| items.iter().map(|&item| resolved.candidates[item].1.clone()).collect::<Vec<_>>();
         let (drawn, mode, mut alternatives) = match own {
             None => (DrawnSlate::certain(baseline[..ask.size].to_vec()), Mode::Fallback, Vec::new()),
@@ -176,6 +183,10 @@ impl Recommender {
             }
             Some(own) => (own.drawn, Mode::Policy, Vec::new()),
         };
+        if ask.distribution && mode != Mode::Policy {
+            // What the caller's order puts first is certain.
+            distribution = (0..count).map(|item| f64::from(u8::from(item == drawn.items[0]))).collect();
+        }
         alternatives.extend(shadows.into_iter().flatten().map(|shadow| shadow.beside(&drawn.items, ids)));
         let width = policy.encoder.item_width();
         let encoded =
@@ -227,7 +238,7 @@ impl Recommender {
             alternatives,
             omitted_features: Vec::new(),
         };
-        Ok(Pick { decision, policy: Arc::clone(policy), history: view.history, session, encoded })
+        Ok(Pick { decision, policy: Arc::clone(policy), history: view.history, distribution, session, encoded })
     }
 
     /// What a policy would show that is not asked for it; `None`, logged and counted, where it cannot answer.
@@ -341,6 +352,13 @@ impl Own<'_> {
             shown_propensity: self.probability_of(shown),
             agreement: same as f64 / items.len().max(shown.len()).max(1) as f64,
         }
+    }
+
+    /// The probability with which each candidate stands first.
+    fn first(&self) -> Option<Vec<f64>> {
+        let exploration = &self.policy.manifest.exploration;
+        let scores = Scores::new(&self.scores, self.candidates, exploration).ok()?;
+        next_choice(exploration, &scores, &[], &self.constraints)
     }
 
     /// The probability of another slate. The estimate that posterior draws give holds for a drawn slate alone.

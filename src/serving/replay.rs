@@ -1,7 +1,7 @@
 //! Scoring decisions of the journal again, with the policy that made them or with another one.
 
 use slated_contract::event::Decision;
-use slated_contract::feature::{EncodeError, FeatureValue, Features};
+use slated_contract::feature::{EncodeError, FeatureValue, Features, Group};
 use slated_contract::slate::{Constraints, DecisionSeed, DrawError, Exploration, Scores};
 use thiserror::Error;
 
@@ -180,13 +180,10 @@ impl LoadedPolicy {
 /// Refuses a decision that lacks what the policy saw of it.
 fn check_omitted(policy: &LoadedPolicy, decision: &Decision) -> Result<(), ReplayErrorKind> {
     let schema = &policy.manifest.features;
-    let groups =
-        [("user", &schema.user), ("context", &schema.context), ("session", &schema.session), ("item", &schema.item)];
+    let groups = [Group::User, Group::Context, Group::Session, Group::Item];
     let reads = |omitted: &&String| {
         let (group, name) = omitted.split_once('.').unwrap_or_default();
-        let declared = groups
-            .iter()
-            .any(|(known, features)| *known == group && features.iter().any(|feature| feature.name == name));
+        let declared = groups.iter().any(|known| known.to_string() == group && schema.reads(*known, name));
         // Rules may be about any feature of an item.
         declared || (group == "item" && decision.rules.is_some())
     };

@@ -28,3 +28,11 @@ pub struct Feedback {
     /// The position it is about, from 0.
     pub position: Option<i32>,
 }
+
+impl Feedback {
+    /// The event type that says of a decision that it may not have been shown: nothing is learned from it unless an
+    /// [`ACTIVATED`](Self::ACTIVATED) event says that it was.
+    pub const DEFERRED: &str = "deferred";
+    /// The event type that says of a deferred decision that it was shown.
+    pub const ACTIVATED: &str = "activated";
+}

@@ -1,6 +1,6 @@
 //! The one encoder between raw features and tensors.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use thiserror::Error;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -168,6 +168,8 @@ impl Encoder {
 struct Block {
     group: Group,
     features: Vec<Prepared>,
+    /// The names that declarations other than the rest's name; empty where no rest is declared.
+    named: HashSet<String>,
     extra: Extra,
     width: usize,
 }
@@ -185,7 +187,12 @@ impl Block {
     fn new(group: Group, declared: &[Feature], extra: Extra) -> Result<Self, SchemaError> {
         let features = declared.iter().map(|feature| Prepared::new(group, feature)).collect::<Result<Vec<_>, _>>()?;
         let width = declared.iter().map(|feature| feature.kind.width()).sum();
-        Ok(Self { group, features, extra, width })
+        let is_rest = |feature: &&Feature| matches!(feature.kind, FeatureKind::Rest { .. });
+        let named = match declared.iter().any(|feature| is_rest(&feature)) {
+            true => declared.iter().filter(|feature| !is_rest(feature)).map(|feature| feature.name.clone()).collect(),
+            false => HashSet::new(),
+        };
+        Ok(Self { group, features, named, extra, width })
     }
 
     fn encode(&self, raw: &Features, row: &mut Vec<f32>) -> Result<(), EncodeError> {
@@ -193,6 +200,15 @@ impl Block {
         let mut found = 0;
         for (place, feature) in self.features.iter().enumerate() {
             let name = &feature.declared.name;
+            if let FeatureKind::Rest { .. } = feature.declared.kind {
+                let mut rest: Vec<_> = raw.iter().filter(|(name, _)| !self.named.contains(*name)).collect();
+                // Sums of floats depend on their order, and a request's must not matter.
+                rest.sort_unstable_by_key(|(name, _)| *name);
+                hash_rest(&feature.declared.kind, &rest, row).map_err(|(name, kind)| error(&name, kind))?;
+                // Whatever there is, it is read.
+                found = raw.len();
+                continue;
+            }
             match (raw.get_near(name, place), &feature.default) {
                 (Some(value), _) => {
                     found += 1;
@@ -259,7 +275,7 @@ impl Prepared {
                 Some(category) => format!("{name}={category}"),
                 None => format!("{name}=(unknown)"),
             },
-            FeatureKind::Hashed { .. } => format!("{name}#{column}"),
+            FeatureKind::Hashed { .. } | FeatureKind::Rest { .. } => format!("{name}#{column}"),
             FeatureKind::Embedding { .. } => format!("{name}[{column}]"),
         })
     }
@@ -306,7 +322,7 @@ impl Prepared {
                 row.push((self.columns.get(category).copied().unwrap_or_else(behind) + 1) as f32);
                 return Ok(());
             }
-            FeatureKind::Numeric { .. } | FeatureKind::Embedding { .. } => return Ok(()),
+            FeatureKind::Numeric { .. } | FeatureKind::Embedding { .. } | FeatureKind::Rest { .. } => return Ok(()),
         };
         match (self.columns.get(category), unknown) {
             (Some(column), _) => one_hot(*column, width, row),
@@ -356,6 +372,43 @@ fn hash_bucket(category: &str, buckets: u32, salt: u64) -> usize {
     (xxh3_64_with_seed(category.as_bytes(), salt) % u64::from(buckets)) as usize
 }
 
+/// Appends the features of [`FeatureKind::Rest`], hashed; an error names the feature at fault.
+fn hash_rest(
+    kind: &FeatureKind,
+    rest: &[(&str, &FeatureValue)],
+    row: &mut Vec<f32>,
+) -> Result<(), (String, EncodeErrorKind)> {
+    let FeatureKind::Rest { buckets, salt, normalisation } = kind else { return Ok(()) };
+    let mut sums = vec![0.0_f64; *buckets as usize];
+    let mut add = |key: &str, value: f64| {
+        let hash = xxh3_64_with_seed(key.as_bytes(), *salt);
+        let column = ((hash & (u64::MAX >> 1)) % u64::from(*buckets)) as usize;
+        sums[column] += if hash >> 63 == 0 { value } else { -value };
+    };
+    let normalised = |value: f64| match normalisation.apply(value) {
+        number if number.abs() <= f64::from(f32::MAX) => Ok(number),
+        _ if value.is_finite() => {
+            Err(EncodeErrorKind::OutOfRange { value, min: f64::from(f32::MIN), max: f64::from(f32::MAX) })
+        }
+        _ => Err(EncodeErrorKind::NotFinite),
+    };
+    for &(name, value) in rest {
+        let at_fault = |kind| (name.to_owned(), kind);
+        match value {
+            FeatureValue::Text(text) => add(&format!("{name}={text}"), 1.0),
+            FeatureValue::Number(number) => add(name, normalised(*number).map_err(at_fault)?),
+            FeatureValue::Vector(vector) => {
+                for (place, element) in vector.iter().enumerate() {
+                    add(&format!("{name}[{place}]"), normalised(f64::from(*element)).map_err(at_fault)?);
+                }
+            }
+        }
+    }
+    // Sums of finite numbers may still be too great.
+    row.extend(sums.iter().map(|sum| sum.clamp(f64::from(f32::MIN), f64::from(f32::MAX)) as f32));
+    Ok(())
+}
+
 fn one_hot(column: usize, width: usize, row: &mut Vec<f32>) {
     let start = row.len();
     row.resize(start + width, 0.0);
@@ -377,5 +430,6 @@ fn expected_by(kind: &FeatureKind) -> &'static str {
             "a text or a number"
         }
         FeatureKind::Embedding { .. } => "an array of numbers",
+        FeatureKind::Rest { .. } => "any value",
     }
 }

@@ -96,6 +96,21 @@ pub enum FeatureKind {
         /// Its length.
         dimensions: u32,
     },
+    /// Every feature of the group that no other declaration names, hashed into one vector (Weinberger et al. 2009,
+    /// arXiv:0902.2206): a text adds a one in the column of `name=text`, a number adds itself in that of `name`, each
+    /// element of an array adds itself in that of `name[place]`. With `h = xxh3_64(key, seed = salt)` the column is the
+    /// lower 63 bits of h modulo `buckets`, and what is added counts negative where the highest bit is set, so that keys
+    /// that share a column cancel on average. The feature's own name is none that a request carries.
+    Rest {
+        /// How many buckets, and so the width.
+        buckets: u32,
+        /// Seeds the hash.
+        #[serde(default)]
+        salt: u64,
+        /// The transformation of numbers.
+        #[serde(default)]
+        normalisation: Normalisation,
+    },
 }
 
 /// `y = (x - offset) / scale`, in its usual forms.
@@ -244,6 +259,20 @@ impl FeatureSchema {
         named.find(|(_, kind)| matches!(kind, FeatureKind::Index { .. })).map(|(name, _)| name)
     }
 
+    /// Whether a policy of this schema reads a feature of this name in a group: one that it names, or any where it hashes
+    /// the rest of the group.
+    #[must_use]
+    pub fn reads(&self, group: Group, name: &str) -> bool {
+        self.group(group).iter().any(|feature| feature.name == name || matches!(feature.kind, FeatureKind::Rest { .. }))
+    }
+
+    /// Whether any group's undeclared features are hashed.
+    #[must_use]
+    pub fn reads_rest(&self) -> bool {
+        let groups = [&self.user, &self.context, &self.session, &self.item];
+        groups.into_iter().flatten().any(|feature| matches!(feature.kind, FeatureKind::Rest { .. }))
+    }
+
     /// The declarations of one group, in order.
     #[must_use]
     pub fn group(&self, group: Group) -> &[Feature] {
@@ -263,11 +292,15 @@ impl FeatureSchema {
     pub fn check(&self) -> Result<(), SchemaError> {
         for group in [Group::User, Group::Context, Group::Session, Group::Item] {
             let mut names = HashSet::new();
+            let mut rest = false;
             for feature in self.group(group) {
+                let is_rest = matches!(feature.kind, FeatureKind::Rest { .. });
                 let problem = if feature.name.is_empty() {
                     Some("its name is empty".to_owned())
                 } else if !names.insert(&feature.name) {
                     Some("it is declared twice".to_owned())
+                } else if is_rest && std::mem::replace(&mut rest, true) {
+                    Some("a group has one feature of kind `rest` at most".to_owned())
                 } else {
                     feature.kind.problem()
                 };
@@ -277,7 +310,7 @@ impl FeatureSchema {
             }
         }
         let problem = self.item_id.as_ref().and_then(|kind| match kind {
-            FeatureKind::Numeric { .. } | FeatureKind::Embedding { .. } => {
+            FeatureKind::Numeric { .. } | FeatureKind::Embedding { .. } | FeatureKind::Rest { .. } => {
                 Some("an id is a text: its kind must be `categorical`, `hashed` or `index`".to_owned())
             }
             kind => kind.problem(),
@@ -300,7 +333,7 @@ impl FeatureKind {
         match self {
             Self::Numeric { .. } | Self::Index { .. } => 1,
             Self::Categorical { vocabulary, unknown } => vocabulary.len() + usize::from(*unknown == Unknown::Bucket),
-            Self::Hashed { buckets, .. } => *buckets as usize,
+            Self::Hashed { buckets, .. } | Self::Rest { buckets, .. } => *buckets as usize,
             Self::Embedding { dimensions } => *dimensions as usize,
         }
     }
@@ -331,6 +364,7 @@ impl FeatureKind {
                     .find(|category| !seen.insert(*category))
                     .map(|twice| format!("`{twice}` stands twice in its vocabulary"))
             }
+            Self::Rest { normalisation, .. } => normalisation.problem(),
             Self::Hashed { .. } | Self::Embedding { .. } => None,
         }
     }

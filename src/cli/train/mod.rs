@@ -2,6 +2,8 @@
 
 mod offline;
 mod online;
+#[cfg(feature = "compat")]
+mod personalizer;
 
 pub(super) use offline::train_and_publish_offline;
 pub(super) use online::{PublishedOnline, baseline, train_and_publish_online};
@@ -38,6 +40,7 @@ Examples:
   slated train --settings train.toml
   slated train --policy lts --environment lts-tutorial --algorithm dqn --run runs/lts
   slated train --policy shop --algorithm cql --journal journal
+  slated train --personalizer
 
 A settings file for learning from the journal holds the same and more:
   policy = \"open-bandit\"
@@ -95,6 +98,11 @@ pub struct TrainArgs {
     /// Folder of policy bundles.
     #[arg(long, value_name = "DIR")]
     models: Option<PathBuf>,
+    /// Learn as the Personalizer's routes say: their reward, learning settings and exploration, and the features of the
+    /// policy's latest version, wherever the settings do not say otherwise.
+    #[cfg(feature = "compat")]
+    #[arg(long)]
+    personalizer: bool,
     /// Go on from the latest version: learn only what was decided after it.
     #[arg(long = "continue")]
     continue_latest: bool,
@@ -138,6 +146,12 @@ pub fn run(global: &Global, args: &TrainArgs) -> anyhow::Result<()> {
         [Flag::given("models.folder", args.models.as_ref()), Flag::given("journal.folder", args.journal.as_ref())];
     let service = global.start(flags)?.settings;
     let table = settings_table(args)?;
+    #[cfg(feature = "compat")]
+    let table = if args.personalizer {
+        personalizer::settings(table, &service.journal.folder, &service.models.folder)?
+    } else {
+        table
+    };
     let stop = Arc::new(AtomicBool::new(false));
     watch_interrupt(&stop)?;
     if table.contains_key("environment") {

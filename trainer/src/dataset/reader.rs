@@ -10,7 +10,7 @@ use slated_contract::reward::{RewardDefinition, RewardError};
 use thiserror::Error;
 
 use super::DatasetSummary;
-use super::join::{Outcomes, chosen_dates};
+use super::join::{Joined, Outcomes, chosen_dates};
 use super::merge::MergedDecisions;
 use super::mirror::{MirrorError, local};
 use super::reward::{Rewarded, rewards};
@@ -181,6 +181,10 @@ impl Dataset {
                 self.summary.duplicate_decisions += 1;
                 continue;
             };
+            if !was_shown(&decision, &outcome.feedback, &self.settings.reward) {
+                self.summary.not_activated += 1;
+                continue;
+            }
             check(&decision)?;
             let Rewarded { rewards, responded } =
                 rewards(&decision, outcome.feedback, &self.settings.reward, &mut self.summary);
@@ -199,7 +203,8 @@ impl Dataset {
 
     /// What is known when the last decision was read.
     async fn end(&mut self) -> Result<(), DatasetError> {
-        let read = self.summary.decisions + self.summary.duplicate_decisions;
+        let summary = &self.summary;
+        let read = summary.decisions + summary.duplicate_decisions + summary.not_activated;
         if self.outcomes.peek().await?.is_some() || read != self.total() {
             return Err(DatasetError::Altered { read, expected: self.total() });
         }
@@ -220,6 +225,16 @@ fn chosen(decision: &Decision, settings: &DatasetSettings) -> bool {
     let after = settings.after.as_ref().is_none_or(|(time, id)| decision.order() > (*time, id.as_str()));
     let until = settings.until.is_none_or(|until| decision.time <= until);
     is(&settings.policy, &decision.policy) && is(&settings.source, &decision.source) && after && until
+}
+
+/// Whether a decision was shown, as far as its feedback says: one that was deferred must have been activated, while its
+/// rewards counted.
+fn was_shown(decision: &Decision, feedback: &[Joined], reward: &RewardDefinition) -> bool {
+    let mut deferred = feedback.iter().filter(|event| event.event == Feedback::DEFERRED);
+    let deadline = reward.deadline(decision.time);
+    let in_time = |event: &&Joined| deadline.is_none_or(|deadline| event.occurred <= deadline);
+    let mut activated = feedback.iter().filter(|event| event.event == Feedback::ACTIVATED).filter(in_time);
+    deferred.next().is_none() || activated.next().is_some()
 }
 
 fn bad(decision: &Decision, problem: String) -> DatasetError {

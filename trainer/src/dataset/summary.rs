@@ -15,6 +15,9 @@ pub struct DatasetSummary {
     pub decisions: u64,
     /// Decisions passed over because their id was seen before.
     pub duplicate_decisions: u64,
+    /// Decisions passed over because they were deferred and never activated: nobody is known to have seen them.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub not_activated: u64,
     /// Of the decisions used, those whose propensities say nothing of what was shown: to learn rewards from, and not to
     /// weigh by.
     #[serde(default)]
@@ -80,6 +83,9 @@ impl fmt::Display for DatasetSummary {
         )?;
         writeln!(formatter, "  given twice        {:>10}", self.duplicate_decisions)?;
         writeln!(formatter, "  not evaluable      {:>10}", self.not_evaluable)?;
+        if self.not_activated > 0 {
+            writeln!(formatter, "  not activated      {:>10}", self.not_activated)?;
+        }
         if self.damaged_segments > 0 {
             writeln!(formatter, "damaged segments     {:>10}  passed over", self.damaged_segments)?;
         }

@@ -6,5 +6,5 @@ mod run;
 mod settings;
 
 pub use error::TrainError;
-pub use run::{Outcome, Start, Trained, train};
+pub use run::{Outcome, Start, Trained, train, untrained};
 pub use settings::{AlgorithmSettings, TrainSettings};

@@ -61,6 +61,27 @@ pub fn train(
     progress: &mut dyn Progress,
     stop: &AtomicBool,
 ) -> Result<Outcome, TrainError> {
+    check(settings)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(TrainError::Runtime)?;
+    runtime.block_on(run(settings, start, progress, stop))
+}
+
+/// A policy of these settings that has learned nothing, as version `version`, for a service to begin with: what it shows is
+/// journalled, and the next version is learned from that.
+///
+/// # Errors
+/// A setting that cannot be used.
+pub fn untrained(settings: &TrainSettings, version: u64) -> Result<Trained, TrainError> {
+    check(settings)?;
+    let start = Start { version, ..Start::default() };
+    let features = settings.features.clone().unwrap_or_default();
+    let learning = Learning::new(settings, features, None, digest_of(settings, &start))?;
+    let summary = DatasetSummary::default();
+    let state = learning.state(&summary);
+    learning.finish(&start, state, summary)
+}
+
+fn check(settings: &TrainSettings) -> Result<(), TrainError> {
     let bandit = settings.algorithm.bandit();
     if let Some(problem) = bandit.problem() {
         return Err(TrainError::Setting(problem));
@@ -77,8 +98,7 @@ pub fn train(
              `categorical` or `hashed`"
         )));
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(TrainError::Runtime)?;
-    runtime.block_on(run(settings, start, progress, stop))
+    Ok(())
 }
 
 async fn run(
