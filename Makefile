@@ -7,6 +7,8 @@ export CARGO_TARGET_DIR := $(shell . scripts/lib.sh && printf %s "$$CARGO_TARGET
 # Assigned on its own, because a failure inside a command's environment would go unnoticed.
 with_redis = redis=$$(scripts/redis.sh) && SLATED_TEST_REDIS="$$redis"
 with_python = python=$$(scripts/python.sh) && SLATED_TEST_PYTHON="$$python"
+with_models = models=$$(scripts/python.sh models) && SLATED_TEST_MODELS_PYTHON="$$models"
+with_torch = torch=$$(scripts/python.sh torch) && SLATED_TEST_TORCH_PYTHON="$$torch"
 
 .PHONY: help setup demo test chaos bench evaluation build book reference fmt lint lint-format lint-rust lint-scripts lint-deploy audit clean
 
@@ -21,7 +23,8 @@ demo: setup ## Walk the whole loop on real data, then keep serving until Ctrl-C
 	cargo run --release --locked -- demo
 
 test: setup ## Run every test
-	$(with_redis) && export SLATED_TEST_REDIS && $(with_python) cargo test --workspace --locked
+	$(with_redis) && export SLATED_TEST_REDIS && $(with_models) && export SLATED_TEST_MODELS_PYTHON && \
+		$(with_torch) && export SLATED_TEST_TORCH_PYTHON && $(with_python) cargo test --workspace --locked
 
 chaos: setup ## Kill the service 100 times under load, and compare what it acknowledged with what is readable
 	SLATED_CHAOS_ROUNDS=$${SLATED_CHAOS_ROUNDS:-100} cargo test --workspace --locked --test chaos -- --nocapture
