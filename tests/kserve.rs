@@ -121,7 +121,12 @@ async fn a_model_says_of_raw_tensors_what_it_says_of_the_request_they_encode() {
 async fn a_batch_of_any_size_gives_each_row_what_it_gets_alone() {
     let place = Workplace::new();
     // No run on a request's own thread, batches of three, and one model thread: everything waits in the queue.
-    set(&place, &format!("{BOTH}[runtime]\ninline_below_us = 0\nmax_batch = 3\nsessions = 1\n[server]\nrequest_timeout_ms = 20000\n"));
+    set(
+        &place,
+        &format!(
+            "{BOTH}[runtime]\ninline_below_us = 0\nmax_batch = 3\nsessions = 1\n[server]\nrequest_timeout_ms = 20000\n"
+        ),
+    );
     let service = place.serve(&[]);
     let scores = scores(&service).await;
     let (state, items) = encoded(&place, "ucb", &request("unused"));
@@ -134,17 +139,20 @@ async fn a_batch_of_any_size_gives_each_row_what_it_gets_alone() {
     let mut asked = request("unused");
     asked.as_object_mut().unwrap().remove("event_id");
     asked["policy"] = json!("ucb");
-    let round = async |index: usize| match index % 3 {
-        0 => {
-            let answer = service.ok("/v2/models/ucb/infer", &body).await;
-            assert_eq!(answer["outputs"][0]["shape"], json!([rows, 4]));
-            numbers(&answer["outputs"][0]["data"])
-        }
-        1 => numbers(&service.ok("/v2/models/ucb/infer", &single).await["outputs"][0]["data"]),
-        _ => {
-            let slate = service.ok("/recommend", &asked).await["slate"].clone();
-            assert_eq!(slate.as_array().unwrap().len(), 2);
-            Vec::new()
+    let (service, body, single, asked) = (&service, &body, &single, &asked);
+    let round = |index: usize| async move {
+        match index % 3 {
+            0 => {
+                let answer = service.ok("/v2/models/ucb/infer", body).await;
+                assert_eq!(answer["outputs"][0]["shape"], json!([rows, 4]));
+                numbers(&answer["outputs"][0]["data"])
+            }
+            1 => numbers(&service.ok("/v2/models/ucb/infer", single).await["outputs"][0]["data"]),
+            _ => {
+                let slate = service.ok("/recommend", asked).await["slate"].clone();
+                assert_eq!(slate.as_array().unwrap().len(), 2);
+                Vec::new()
+            }
         }
     };
     for found in join_all((0..60).map(round)).await {
@@ -300,7 +308,7 @@ async fn tensors_come_and_go_as_bytes() {
     let json: Value = serde_json::from_slice(&body[..length]).unwrap();
     assert_eq!(json["outputs"][0]["parameters"], json!({"binary_data_size": 16}));
     assert!(json["outputs"][0]["data"].is_null());
-    let found: Vec<f32> = body[length..].as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+    let found: Vec<f32> = body[length..].as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
     assert_eq!(found, scores);
     // Too few, too many, not a number, and a tensor that is shorter than it says.
     let mut short = head.clone();

@@ -237,7 +237,7 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for Flat<'_, T> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<(), A::Error> {
         while let Some(element) = array.next_element::<&RawValue>()? {
             let text = element.get();
-            let inner = |error: serde_json::Error| serde::de::Error::custom(error);
+            let inner = |error: serde_json::Error| -> A::Error { serde::de::Error::custom(error) };
             if text.starts_with('[') {
                 let depth = self.depth - 1;
                 if depth == 0 {
