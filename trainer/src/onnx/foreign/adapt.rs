@@ -269,7 +269,7 @@ impl Nodes {
         let value = match (layout, tensor.rank()) {
             (Layout::Rows, rank) => {
                 let wide = self.of_candidates(columns);
-                self.reshape(&wide, if rank == Some(1) { &[-1][..] } else { &[-1, width] })
+                if rank == Some(1) { self.reshape(&wide, &[-1]) } else { self.reshape(&wide, &[-1, width]) }
             }
             (Layout::Lists, Some(3)) => self.of_candidates(columns),
             (Layout::Lists, rank) if source.of_items() => {
