@@ -161,7 +161,8 @@ pub async fn infer(
     Path(name): Path<String>,
     body: InferenceBody,
 ) -> Result<Response, Problem> {
-    run(&app, &find(&app, &name, None)?, body, deadline).await
+    let policy = find(&app, &name, None)?;
+    run(&app, &policy, body, deadline).await
 }
 
 /// Run a version's model on tensors
@@ -196,7 +197,8 @@ pub async fn infer_version(
     Path((name, version)): Path<(String, String)>,
     body: InferenceBody,
 ) -> Result<Response, Problem> {
-    run(&app, &find(&app, &name, Some(&version))?, body, deadline).await
+    let policy = find(&app, &name, Some(&version))?;
+    run(&app, &policy, body, deadline).await
 }
 
 /// The version of a policy that is asked for, or that with the greatest share.

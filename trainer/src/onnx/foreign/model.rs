@@ -24,8 +24,6 @@ pub struct ForeignModel {
     pub inputs: Vec<ForeignTensor>,
     /// What it gives.
     pub outputs: Vec<ForeignTensor>,
-    /// Names of inputs that are weights with a value of their own.
-    pub(super) weights: HashSet<String>,
 }
 
 /// An input or output of a foreign model.
@@ -156,7 +154,7 @@ impl ForeignModel {
         let inputs = graph.inputs.into_iter().filter(|input| !graph.weights.contains(&input.name)).collect();
         let outputs = graph.outputs.into_iter().map(|output| unzipped(output, &graph.zipped)).collect();
         let producer = format!("{producer} {producer_version}").trim().to_owned();
-        Ok(Self { producer, opset, inputs, outputs, weights: graph.weights, bytes })
+        Ok(Self { producer, opset, inputs, outputs, bytes })
     }
 
     /// Its bytes, with weights that stood in other files.
