@@ -19,3 +19,4 @@ pub mod serving;
 pub mod session;
 pub mod settings;
 pub mod telemetry;
+pub mod wrap;

@@ -97,6 +97,8 @@ pub struct ServerSettings {
     pub max_concurrency: usize,
     /// How long a request may take at most, in milliseconds; a request may ask for less with `X-Request-Timeout-Ms`.
     pub request_timeout_ms: u64,
+    /// Whether models answer to raw tensors at `/v2`, by the Open Inference Protocol.
+    pub inference: bool,
     /// What is answered where the model does not answer in time: `none`, an error, or `caller_order`.
     pub fallback: Fallback,
     /// How long requests in flight may take to end when the service stops, in seconds.
@@ -141,6 +143,7 @@ impl Default for ServerSettings {
             max_feedback_batch: 1000,
             max_concurrency: 1024,
             request_timeout_ms: 5000,
+            inference: true,
             fallback: Fallback::default(),
             drain_seconds: 30,
         }
@@ -218,6 +221,8 @@ impl Layered {
                     .ignore(&[
                         "api_key",
                         "test_python",
+                        "test_models_python",
+                        "test_torch_python",
                         "test_redis",
                         "test_node",
                         "test_npm_personalizer",
@@ -255,11 +260,24 @@ impl Layered {
                         .map_or_else(|| "default".to_owned(), |metadata| describe(metadata, &key));
                     let value =
                         toml::Value::try_from(value).map_or_else(|_| "(none)".to_owned(), |value| value.to_string());
+                    let value = without_password(&value);
                     origins.push(Origin { key, value, source });
                 }
             }
         }
     }
+}
+
+/// A text whose address, where it is one, does not show its password.
+fn without_password(text: &str) -> String {
+    let hidden = || {
+        let (scheme, rest) = text.split_once("://")?;
+        let authority = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];
+        let user = &authority[..authority.rfind('@')?];
+        let (name, _) = user.split_once(':')?;
+        Some(format!("{scheme}://{name}:***{}", &rest[user.len()..]))
+    };
+    hidden().unwrap_or_else(|| text.to_owned())
 }
 
 /// Where a value came from, as a user would say it.
@@ -377,6 +395,25 @@ impl Settings {
                 allowed: "it must be at least 1",
             }),
             None => self.sessions.check().map_err(|(key, value, allowed)| SettingsError::Range { key, value, allowed }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_password;
+
+    #[test]
+    fn passwords_in_addresses_are_not_shown() {
+        for (text, shown) in [
+            ("\"redis://:secret@cache:6379/1\"", "\"redis://:***@cache:6379/1\""),
+            ("\"redis://anna:se:cr@et@cache\"", "\"redis://anna:***@cache\""),
+            ("\"redis://anna@cache:6379\"", "\"redis://anna@cache:6379\""),
+            ("\"redis://cache:6379/a:b@c\"", "\"redis://cache:6379/a:b@c\""),
+            ("\"unix:///run/redis.sock\"", "\"unix:///run/redis.sock\""),
+            ("5000", "5000"),
+        ] {
+            assert_eq!(without_password(text), shown);
         }
     }
 }

@@ -45,6 +45,7 @@ pub fn write(models: &Path, version: u64, exploration: Exploration) -> anyhow::R
         signature,
         model_sha256: sha256_hex(&model),
         training: None,
+        origin: None,
         evaluation: Vec::new(),
         parity: None,
     };

@@ -50,7 +50,8 @@ fn is_json(headers: &HeaderMap) -> bool {
     essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
 }
 
-fn refused(rejection: &BytesRejection) -> Problem {
+/// What is wrong with a body that could not be read to its end.
+pub fn refused(rejection: &BytesRejection) -> Problem {
     match rejection.status() {
         StatusCode::PAYLOAD_TOO_LARGE => {
             Problem::too_large("the body is over the service's limit (`server.max_body_bytes`)")

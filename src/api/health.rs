@@ -40,8 +40,13 @@ pub async fn healthz() -> Json<Health> {
     )
 )]
 pub async fn readyz(State(app): State<App>) -> Result<Json<Health>, Problem> {
-    app.registry.live(None).map_err(|error| Problem::unavailable(error.to_string()))?;
-    app.journal.health().map_err(|error| Problem::unavailable(error.to_string()))?;
-    app.sessions.health().map_err(|error| Problem::unavailable(error.to_string()))?;
+    check(&app).map_err(Problem::unavailable)?;
     Ok(Json(OK))
+}
+
+/// Why the service cannot answer, where it cannot.
+pub fn check(app: &App) -> Result<(), String> {
+    app.registry.live(None).map_err(|error| error.to_string())?;
+    app.journal.health().map_err(|error| error.to_string())?;
+    app.sessions.health().map_err(|error| error.to_string())
 }

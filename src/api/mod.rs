@@ -12,6 +12,7 @@ mod feedback;
 mod finish;
 mod forget;
 mod health;
+mod inference;
 mod measure;
 mod metrics;
 mod policies;

@@ -177,12 +177,16 @@ impl Problem {
         super::compat::Noted { status: self.status, detail: self.detail.clone(), field }
     }
 }
+/// What is wrong, beside a problem's answer, for whoever has to say it by another standard.
+#[derive(Debug, Clone)]
+pub struct Detail(pub String);
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let mut response = (self.status, axum::Json(&self)).into_response();
         #[cfg(feature = "compat")]
         response.extensions_mut().insert(self.noted());
+        response.extensions_mut().insert(Detail(self.detail));
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if self.status == StatusCode::UNAUTHORIZED {
@@ -224,7 +228,9 @@ impl From<RegistryError> for Problem {
     fn from(error: RegistryError) -> Self {
         let detail = error.to_string();
         match error {
-            RegistryError::Unknown { .. } | RegistryError::NotLoaded { .. } => Self::not_found(detail),
+            RegistryError::Unknown { .. } | RegistryError::NotLoaded { .. } | RegistryError::NotRouted { .. } => {
+                Self::not_found(detail)
+            }
             RegistryError::Load(_) => Self::invalid("version", format!("was refused: {detail}")),
             RegistryError::Route(_) => Self::invalid("action", detail),
         }

@@ -25,8 +25,8 @@ use super::access::{self, Needs};
 #[cfg(feature = "compat")]
 use super::compat;
 use super::{
-    App, Problem, admin, catalogue, deadline, decisions, feedback, forget, health, metrics, policies, recommend,
-    routes as policy_routes, slots, trace,
+    App, Problem, admin, catalogue, deadline, decisions, feedback, forget, health, inference, metrics, policies,
+    recommend, routes as policy_routes, slots, trace,
 };
 use crate::access::{Keys, Role};
 
@@ -40,6 +40,7 @@ use crate::access::{Keys, Role};
     servers((url = "http://127.0.0.1:8080", description = "The default address of `slated serve`")),
     tags(
         (name = "recommend", description = "What applications call"),
+        (name = "inference", description = "Policies' models on raw tensors, by the Open Inference Protocol (KServe, Triton)"),
         (name = "policies", description = "Which policies are live"),
         (name = "catalogue", description = "Items and users known by id"),
         (name = "journal", description = "What was recorded"),
@@ -58,6 +59,25 @@ fn recommending() -> OpenApiRouter<App> {
     #[cfg(feature = "compat")]
     let routes = routes.merge(compat::recommending());
     routes
+}
+
+/// The routes that run the models on raw tensors.
+fn inferring() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(inference::model))
+        .routes(routes!(inference::model_ready))
+        .routes(routes!(inference::infer))
+        .routes(routes!(inference::version))
+        .routes(routes!(inference::version_ready))
+        .routes(routes!(inference::infer_version))
+}
+
+/// What the protocol of those routes answers whoever asks.
+fn inference_open() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(inference::server))
+        .routes(routes!(inference::live))
+        .routes(routes!(inference::ready))
 }
 
 /// The route that tells what came of them.
@@ -98,11 +118,11 @@ fn open() -> OpenApiRouter<App> {
 /// The service's OpenAPI 3.1 description.
 #[must_use]
 pub fn openapi() -> openapi::OpenApi {
-    let with_keys = recommending().merge(telling()).merge(administering()).merge(measuring());
+    let with_keys = recommending().merge(inferring()).merge(telling()).merge(administering()).merge(measuring());
     let mut described = describe_keys(with_keys.into_openapi());
     #[cfg(feature = "compat")]
     compat::describe(&mut described);
-    described.merge(open().into_openapi());
+    described.merge(open().merge(inference_open()).into_openapi());
     described
 }
 
@@ -123,11 +143,16 @@ fn describe_keys(mut api: openapi::OpenApi) -> openapi::OpenApi {
         KEY,
         SecurityScheme::Http(scheme("Needed where `security.keys` is set; each operation takes a role of the key")),
     );
-    let problem = |description: &str| {
-        let content = Content::new(Some(openapi::Ref::from_schema_name("Problem")));
-        ResponseBuilder::new().description(description).content("application/problem+json", content).build()
+    let problem = |at: &str, description: &str| {
+        let (schema, kind) = if at.starts_with("/v2/") {
+            ("InferenceError", "application/json")
+        } else {
+            ("Problem", "application/problem+json")
+        };
+        let content = Content::new(Some(openapi::Ref::from_schema_name(schema)));
+        ResponseBuilder::new().description(description).content(kind, content).build()
     };
-    for path in api.paths.paths.values_mut() {
+    for (at, path) in &mut api.paths.paths {
         let operations = [&mut path.get, &mut path.put, &mut path.post, &mut path.delete, &mut path.patch];
         for operation in operations.into_iter().flatten() {
             operation.security = Some(vec![SecurityRequirement::default(), SecurityRequirement::new(KEY, [""; 0])]);
@@ -137,7 +162,7 @@ fn describe_keys(mut api: openapi::OpenApi) -> openapi::OpenApi {
                 ("403", "The key does not have the role"),
                 ("429", "Too many requests at once, or more than the key's limit"),
             ] {
-                responses.insert(status.to_owned(), problem(description).into());
+                responses.insert(status.to_owned(), problem(at, description).into());
             }
         }
     }
@@ -162,7 +187,10 @@ pub fn routers(app: &App, keys: &Arc<Keys>, origins: &[String]) -> Routers {
         let needs = Needs { keys: Arc::clone(keys), role };
         Router::from(routes).layer(middleware::from_fn_with_state(needs, access::admit))
     };
-    let applications = with_role(recommending(), Role::Recommend).merge(with_role(telling(), Role::Feedback));
+    let mut applications = with_role(recommending(), Role::Recommend).merge(with_role(telling(), Role::Feedback));
+    if app.settings.inference {
+        applications = applications.merge(with_role(inferring(), Role::Recommend));
+    }
     let administration = with_role(administering(), Role::Admin);
     let metrics = with_role(measuring(), Role::Metrics);
     if app.settings.admin_listen.is_none() {
@@ -190,8 +218,9 @@ fn limit(routes: Router<App>, app: &App) -> Router<App> {
 
 /// What everything answers with: health, the description, problems for what is not there, metrics, ids and traces.
 fn finish(routes: Router<App>, app: &App) -> Router {
+    let open = if app.settings.inference { open().merge(inference_open()) } else { open() };
     let routes = routes
-        .merge(Router::from(open()))
+        .merge(Router::from(open))
         .route("/openapi.yaml", get(describe))
         .fallback(async |uri: Uri| {
             Problem::not_found(format!("there is nothing at `{}`; /openapi.yaml lists what there is", uri.path()))
@@ -210,6 +239,7 @@ fn finish(routes: Router<App>, app: &App) -> Router {
                 .layer(middleware::from_fn(trace::follow))
                 .layer(TraceLayer::new_for_http())
                 .layer(PropagateRequestIdLayer::new(trace::REQUEST_ID))
+                .layer(middleware::from_fn(inference::speak))
                 .layer(CatchPanicLayer::custom(|_| Problem::internal("a handler panicked").into_response())),
         )
         .with_state(app.clone())

@@ -26,6 +26,7 @@ use crate::serving::traffic::TrafficError;
 use crate::serving::{LoadError, RegistryError};
 use crate::session::SessionStoreError;
 use crate::settings::SettingsError;
+use crate::wrap::WrapError;
 
 /// What `--help` says of them.
 pub const HELP: &str = "\
@@ -86,6 +87,7 @@ fn code_of(error: &anyhow::Error) -> u8 {
             || cause.downcast_ref::<OfflineError>().is_some_and(OfflineError::is_input)
             || cause.is::<EnvironmentError>()
             || cause.downcast_ref().is_some_and(RolloutError::is_input)
+            || cause.is::<WrapError>()
             || cause.is::<BadInput>()
             || cause.downcast_ref::<TuneError>().is_some_and(TuneError::is_input)
             || matches!(cause.downcast_ref(), Some(LogError::Other(_)))
@@ -101,7 +103,8 @@ fn code_of(error: &anyhow::Error) -> u8 {
         if is_input(cause) {
             code = 3;
         }
-        if cause.is::<Refused>() {
+        let disproved = matches!(cause.downcast_ref(), Some(WrapError::Disproved(_) | WrapError::Run { .. }));
+        if disproved || cause.is::<Refused>() {
             code = 5;
         }
         if cause.is::<ServeError>()

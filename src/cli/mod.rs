@@ -19,6 +19,7 @@ mod serve;
 mod simulate;
 mod train;
 mod tune;
+mod wrap;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -6,7 +6,7 @@ use anyhow::Context;
 use clap::{Args, Subcommand};
 use slated_contract::policy::{self, Bundle};
 
-use super::{Global, route};
+use super::{Global, route, wrap};
 use crate::serving::LoadedPolicy;
 use crate::settings::Flag;
 
@@ -17,6 +17,8 @@ pub enum PolicyCommand {
     List(ModelsArgs),
     /// Prove that a bundle can be served, and print its manifest.
     Inspect(InspectArgs),
+    /// Make a bundle of a model that another framework trained, such as PyTorch or scikit-learn.
+    Wrap(Box<wrap::WrapArgs>),
     /// Print the JSON Schema of `policy.json`.
     Schema,
     /// Make a policy that has learned nothing yet, which reads whatever it is sent, for the Personalizer's routes to begin with.
@@ -92,6 +94,7 @@ pub fn run(global: &Global, command: &PolicyCommand) -> anyhow::Result<()> {
     match command {
         PolicyCommand::List(args) => list(&folder(args)?),
         PolicyCommand::Inspect(args) => inspect(&folder(&args.models)?, args),
+        PolicyCommand::Wrap(args) => wrap::run(global, args),
         PolicyCommand::Schema => {
             println!("{:#}", policy::json_schema());
             Ok(())

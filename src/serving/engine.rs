@@ -87,14 +87,25 @@ pub struct Engine {
     models: Vec<Arc<Mutex<Model>>>,
     signature: Signature,
     device: ActiveDevice,
+    /// The most rows of one run.
+    max_batch: usize,
     /// The most rows of a run on the request's own thread; 0 where even one takes too long.
     inline_rows: usize,
 }
 
 #[derive(Debug)]
 struct Job {
-    query: Query,
+    work: Work,
     answer: oneshot::Sender<Result<Output, EngineError>>,
+}
+
+/// What one run is made of, or a part of it.
+#[derive(Debug)]
+enum Work {
+    /// Goes with the queries that wait beside it.
+    Query(Query),
+    /// Tensors as a caller put them together; a run of their own.
+    Tensors(Batch),
 }
 
 impl Engine {
@@ -108,6 +119,7 @@ impl Engine {
         let signature = bundle.manifest.signature;
         let device = settings.device.choose(bundle)?;
         let (queue, jobs) = crossbeam_channel::bounded(settings.queue.max(1));
+        let max_batch = settings.max_batch.max(1);
         let mut models = Vec::new();
         let mut row_time = Duration::ZERO;
         for index in 0..settings.sessions.max(1) {
@@ -122,7 +134,7 @@ impl Engine {
             row_time = row_time.max(started.elapsed());
             let model = Arc::new(Mutex::new(model));
             models.push(Arc::clone(&model));
-            let worker = Worker { model, signature, jobs: jobs.clone(), max_batch: settings.max_batch.max(1) };
+            let worker = Worker { model, signature, jobs: jobs.clone(), max_batch };
             let name = format!("model-{}-{index}", bundle.manifest.name);
             thread::Builder::new()
                 .name(name.chars().take(15).collect())
@@ -131,7 +143,7 @@ impl Engine {
         }
         let inline = Duration::from_micros(settings.inline_below_us);
         let inline_rows = (inline.as_secs_f64() / row_time.as_secs_f64().max(1e-9)) as usize;
-        Ok(Self { queue, models, signature, device, inline_rows })
+        Ok(Self { queue, models, signature, device, max_batch, inline_rows })
     }
 
     /// What its models run on.
@@ -159,8 +171,34 @@ impl Engine {
             let mut outputs = run(&mut model, std::slice::from_ref(&query), &self.signature)?;
             return outputs.pop().ok_or(EngineError::Stopped);
         }
+        self.wait(Work::Query(query)).await
+    }
+
+    /// The model's output for tensors as they are, in runs of at most `runtime.max_batch` rows, one after the other, so
+    /// that a great batch does not keep the queries of others waiting.
+    ///
+    /// # Errors
+    /// As for [`Engine::run`].
+    pub async fn run_tensors(&self, batch: Batch) -> Result<Output, EngineError> {
+        let mut whole = Output::default();
+        for part in batch.parts(self.max_batch) {
+            let own = if part.rows <= self.inline_rows
+                && self.queue.is_empty()
+                && let Some(mut model) = self.free_model()
+            {
+                measured(&mut model, part)?
+            } else {
+                self.wait(Work::Tensors(part)).await?
+            };
+            whole.scores.extend_from_slice(&own.scores);
+            whole.appeal.extend_from_slice(&own.appeal);
+        }
+        Ok(whole)
+    }
+
+    async fn wait(&self, work: Work) -> Result<Output, EngineError> {
         let (answer, answered) = oneshot::channel();
-        self.queue.try_send(Job { query, answer }).map_err(|error| match error {
+        self.queue.try_send(Job { work, answer }).map_err(|error| match error {
             TrySendError::Full(_) => EngineError::Busy(self.queue.len()),
             TrySendError::Disconnected(_) => EngineError::Stopped,
         })?;
@@ -186,31 +224,60 @@ struct Worker {
 
 impl Worker {
     fn work(self) {
-        while let Ok(first) = self.jobs.recv() {
+        // What was taken from the queue and does not go with what was taken before it.
+        let mut next = None;
+        while let Some(first) = next.take().or_else(|| self.jobs.recv().ok()) {
             // What arrives while a request's own thread has the model joins the batch.
             let mut model = self.model.lock().unwrap_or_else(PoisonError::into_inner);
-            let mut rows = first.query.rows;
-            let mut batch = vec![first];
-            while rows < self.max_batch {
+            let mut jobs = vec![first];
+            let mut rows = jobs[0].work.rows();
+            while rows < self.max_batch && jobs[0].work.is_query() {
                 let Ok(job) = self.jobs.try_recv() else { break };
-                rows += job.query.rows;
-                batch.push(job);
+                if !job.work.is_query() {
+                    next = Some(job);
+                    break;
+                }
+                rows += job.work.rows();
+                jobs.push(job);
             }
             // Whoever gave up waiting needs no answer.
-            batch.retain(|job| !job.answer.is_closed());
-            if !batch.is_empty() {
-                answer(&mut model, batch, &self.signature);
-            }
+            jobs.retain(|job| !job.answer.is_closed());
+            answer(&mut model, jobs, &self.signature);
+        }
+    }
+}
+
+impl Work {
+    const fn is_query(&self) -> bool {
+        matches!(self, Self::Query(_))
+    }
+
+    const fn rows(&self) -> usize {
+        match self {
+            Self::Query(query) => query.rows,
+            Self::Tensors(batch) => batch.rows,
         }
     }
 }
 
 fn answer(model: &mut Model, jobs: Vec<Job>, signature: &Signature) {
-    let (queries, answers): (Vec<Query>, Vec<_>) = jobs.into_iter().map(|job| (job.query, job.answer)).unzip();
+    let (mut queries, mut answers) = (Vec::new(), Vec::new());
+    for Job { work, answer } in jobs {
+        match work {
+            Work::Query(query) => {
+                queries.push(query);
+                answers.push(answer);
+            }
+            // A receiver that is gone has timed out, and was told so.
+            Work::Tensors(batch) => drop(answer.send(measured(model, batch))),
+        }
+    }
+    if queries.is_empty() {
+        return;
+    }
     match run(model, &queries, signature) {
         Ok(outputs) => {
             for (output, answer) in outputs.into_iter().zip(answers) {
-                // A receiver that is gone has timed out, and was told so.
                 let _ = answer.send(Ok(output));
             }
         }
@@ -222,26 +289,36 @@ fn answer(model: &mut Model, jobs: Vec<Job>, signature: &Signature) {
     }
 }
 
-/// Runs the queries as one batch; their outputs, in order.
-fn run(model: &mut Model, queries: &[Query], signature: &Signature) -> Result<Vec<Output>, EngineError> {
-    let batch = assemble(queries, signature);
-    let width = batch.candidates;
+/// One run of the model, measured.
+fn measured(model: &mut Model, batch: Batch) -> Result<Output, EngineError> {
     metrics::histogram!("slated_model_batch_rows").record(batch.rows as f64);
     let started = Instant::now();
     let result = model.run(batch);
     metrics::histogram!("slated_model_run_seconds").record(started.elapsed().as_secs_f64());
-    let output = result.map_err(|error| {
+    result.map_err(|error| {
         tracing::error!(%error, "model run failed");
         EngineError::Failed(error.to_string())
-    })?;
+    })
+}
+
+/// Runs the queries as one batch; their outputs, in order.
+fn run(model: &mut Model, queries: &[Query], signature: &Signature) -> Result<Vec<Output>, EngineError> {
+    let batch = assemble(queries, signature);
+    let width = batch.candidates;
+    let output = measured(model, batch)?;
+    Ok(cut_apart(&output, width, queries))
+}
+
+/// What belongs to each query of a batch that was padded to `width` candidates.
+pub(super) fn cut_apart(output: &Output, width: usize, queries: &[Query]) -> Vec<Output> {
     let mut row = 0;
-    let cut_apart = queries.iter().map(|query| {
+    let own = queries.iter().map(|query| {
         let own =
             Output { scores: cut(&output.scores, row, width, query), appeal: cut(&output.appeal, row, width, query) };
         row += query.rows;
         own
     });
-    Ok(cut_apart.collect())
+    own.collect()
 }
 
 /// Pads the queries to the same number of candidates and lays them one after the other.
@@ -272,7 +349,7 @@ pub(super) fn assemble(queries: &[Query], signature: &Signature) -> Batch {
 }
 
 /// The part of `values` (`[rows, width]`) that belongs to a query whose first row is `row`, without its padding.
-pub(super) fn cut(values: &[f32], row: usize, width: usize, query: &Query) -> Vec<f32> {
+fn cut(values: &[f32], row: usize, width: usize, query: &Query) -> Vec<f32> {
     if values.is_empty() {
         return Vec::new();
     }
@@ -312,5 +389,26 @@ mod tests {
         let scores = [1.0, -1.0, 2.0, 3.0, 4.0, 5.0];
         assert_eq!(cut(&scores, 0, 2, &small), [1.0]);
         assert_eq!(cut(&scores, 1, 2, &large), [2.0, 3.0, 4.0, 5.0]);
+    }
+
+    #[test]
+    fn a_batch_is_cut_by_rows() {
+        let batch = Batch {
+            rows: 3,
+            candidates: 2,
+            state: vec![1.0, 2.0, 3.0],
+            items: (0..6).map(|item| item as f32).collect(),
+            mask: vec![true, false, true, true, false, true],
+            noise: (0..9).map(|draw| draw as f32).collect(),
+            ..Batch::default()
+        };
+        let parts: Vec<Batch> = batch.clone().parts(2).collect();
+        assert_eq!(parts.iter().map(|part| part.rows).collect::<Vec<_>>(), [2, 1]);
+        assert_eq!((&parts[0].state[..], &parts[1].state[..]), (&[1.0, 2.0][..], &[3.0][..]));
+        assert_eq!(parts[1].items, [4.0, 5.0]);
+        assert_eq!(parts[1].mask, [false, true]);
+        assert_eq!(parts[1].noise, [6.0, 7.0, 8.0]);
+        assert!(parts.iter().all(|part| part.history.is_empty() && part.candidates == 2));
+        assert_eq!(batch.clone().parts(3).collect::<Vec<_>>(), [batch]);
     }
 }

@@ -92,6 +92,32 @@ pub struct Batch {
     pub noise: Vec<f32>,
 }
 
+impl Batch {
+    /// The batch in parts of at most `most` rows, in order.
+    pub fn parts(self, most: usize) -> impl Iterator<Item = Self> {
+        let rows = self.rows;
+        (0..rows).step_by(most.max(1)).map(move |first| {
+            let own = first..rows.min(first + most.max(1));
+            Self {
+                rows: own.len(),
+                candidates: self.candidates,
+                state: part(&self.state, rows, &own),
+                items: part(&self.items, rows, &own),
+                mask: part(&self.mask, rows, &own),
+                history: part(&self.history, rows, &own),
+                history_length: part(&self.history_length, rows, &own),
+                noise: part(&self.noise, rows, &own),
+            }
+        })
+    }
+}
+
+/// Those rows of a tensor of so many; nothing of one that the model does not take.
+fn part<T: Copy>(values: &[T], rows: usize, own: &std::ops::Range<usize>) -> Vec<T> {
+    let width = values.len() / rows;
+    values[own.start * width..own.end * width].to_vec()
+}
+
 /// What a run gives, `[rows, candidates]` each.
 #[derive(Debug, Default, Clone, PartialEq)]
 pub struct Output {

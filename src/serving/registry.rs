@@ -1,6 +1,6 @@
 //! Which policies are loaded, and which versions of each answer which requests.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
@@ -139,6 +139,16 @@ pub enum RegistryError {
         version: u64,
         /// The versions that are.
         loaded: String,
+    },
+    /// A version is asked for that the route does not name.
+    #[error("version {version} of `{name}` answers nobody; the versions that do are: {routed}")]
+    NotRouted {
+        /// The policy.
+        name: String,
+        /// The version asked for.
+        version: String,
+        /// The versions that the route names.
+        routed: String,
     },
     /// The version asked for was refused; the one that was live still is.
     #[error(transparent)]
@@ -362,6 +372,19 @@ impl Registry {
         let policy = route.pick(name, key).and_then(loaded).ok_or_else(|| unknown(&slots, name))?;
         let shadow = route.shadow.iter().copied().filter_map(loaded).collect();
         Ok(Chosen { policy, shadow, apprentice: route.apprentice })
+    }
+
+    /// The versions of a policy that its route names, ascending, and the one among them with the greatest share.
+    ///
+    /// # Errors
+    /// Nothing of that name is live.
+    pub fn routed(&self, name: &str) -> Result<(Vec<Arc<LoadedPolicy>>, Arc<LoadedPolicy>), RegistryError> {
+        let slots = self.read();
+        let slot = slots.get(name).ok_or_else(|| unknown(&slots, name))?;
+        let loaded = |version: u64| slot.loaded.get(&version).map(|(policy, _)| Arc::clone(policy));
+        let main = slot.state.route.main().and_then(loaded).ok_or_else(|| unknown(&slots, name))?;
+        let versions: BTreeSet<u64> = slot.state.route.versions().collect();
+        Ok((versions.into_iter().filter_map(loaded).collect(), main))
     }
 
     /// Whether anything that is loaded reads the session.

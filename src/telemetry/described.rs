@@ -95,6 +95,7 @@ pub const METRICS: &[Metric] = &[
     counter("slated_canary_rollbacks_total", &["policy"], "Canaries taken back by a guardrail"),
     counter("slated_shadow_failures_total", &["policy", "version"], "Shadows that did not answer"),
     gauge("slated_model_queue_depth", &["policy"], "Queries that wait for a model"),
+    counter("slated_inferences_total", &["policy", "version"], "Raw inferences, answered at `/v2`"),
     histogram("slated_model_batch_rows", &[], "Rows in one run of a model"),
     histogram("slated_model_run_seconds", &[], "Time of one run of a model"),
     gauge("slated_sessions", &[], "Sessions in memory"),

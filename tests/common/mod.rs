@@ -296,6 +296,22 @@ pub fn python() -> PathBuf {
         .expect("SLATED_TEST_PYTHON names a Python with the peers; run `make test`")
 }
 
+/// The Python that has scikit-learn, what exports its models, and Triton's client.
+pub fn models_python() -> PathBuf {
+    named_python("SLATED_TEST_MODELS_PYTHON")
+}
+
+/// The Python that has PyTorch.
+pub fn torch_python() -> PathBuf {
+    named_python("SLATED_TEST_TORCH_PYTHON")
+}
+
+fn named_python(variable: &str) -> PathBuf {
+    std::env::var_os(variable)
+        .map(PathBuf::from)
+        .unwrap_or_else(|| panic!("{variable} names a Python; run `make test`"))
+}
+
 /// Holds the scores of a model in ONNX Runtime to those of its trainer.
 pub fn close(inside: &[f32], outside: &[f32], what: &str) {
     assert_eq!(inside.len(), outside.len(), "{what}");

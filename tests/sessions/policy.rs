@@ -83,6 +83,7 @@ pub fn manifest(version: u64, history: usize) -> Manifest {
         signature,
         model_sha256: String::new(),
         training: Some(training),
+        origin: None,
         evaluation: Vec::new(),
         parity: None,
     }

@@ -10,6 +10,7 @@ pub mod dataset;
 pub mod drift;
 pub mod env;
 pub mod learner;
+mod logistic;
 pub mod nn;
 pub mod offline;
 pub mod online;

@@ -1,5 +1,7 @@
 //! `policy.json`: everything about a policy but its weights.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -47,6 +49,10 @@ pub struct Manifest {
     /// What it was trained from; absent for a model from elsewhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub training: Option<TrainingRecord>,
+    /// Where a model from elsewhere comes from, and how it was made to keep to the signature; absent for one that slated
+    /// trained.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
     /// What offline evaluation says of it.
     #[serde(default)]
     pub evaluation: Vec<Evaluation>,
@@ -109,6 +115,28 @@ pub struct LearnedUntil {
     pub time: DateTime<Utc>,
     /// Its id.
     pub decision_id: String,
+}
+
+/// A model from elsewhere: what it was, how it is called, and how near it comes to the framework that made it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Origin {
+    /// SHA-256 of the model's file as it came, in hex.
+    pub model_sha256: String,
+    /// What wrote the file, as it says itself, such as `pytorch 2.15.0`.
+    pub producer: String,
+    /// How it takes candidates: `lists`, all of a request at once, or `rows`, one a row.
+    pub scorer: String,
+    /// What each of its own inputs is fed with.
+    pub inputs: BTreeMap<String, String>,
+    /// Which of its own outputs `scores` and `appeal` are.
+    pub outputs: BTreeMap<String, String>,
+    /// How many sample requests of the framework it was held against; 0 where it was not.
+    pub samples: u64,
+    /// How many numbers of them were compared.
+    pub compared: u64,
+    /// The greatest difference found, relative to the greatest score of its sample where that is above 1.
+    pub greatest_deviation: f64,
 }
 
 /// One figure of an offline evaluation.

@@ -8,6 +8,6 @@ pub use bundle::{
     record_evaluation, sha256_hex, versions,
 };
 pub use manifest::{
-    Algorithm, Comparison, Evaluation, FORMAT, LearnedUntil, Manifest, ManifestError, Parity, SlateLimits,
+    Algorithm, Comparison, Evaluation, FORMAT, LearnedUntil, Manifest, ManifestError, Origin, Parity, SlateLimits,
     TrainingRecord, check_policy_name, json_schema,
 };

@@ -13,6 +13,7 @@ use slated_trainer::report::{Evaluation, Line, RunFolder, RunReport, RunSteps, p
 use super::super::exit::Interrupted;
 use super::online::{Watch, estimate, resumed};
 use super::{checkpoint_of, publish, save};
+use crate::serving::library;
 
 /// A policy in its place.
 pub struct PublishedOffline {
@@ -33,6 +34,7 @@ pub fn train_and_publish_offline(
     watched: bool,
     stop: &AtomicBool,
 ) -> anyhow::Result<PublishedOffline> {
+    library::environment()?;
     let version = versions(models, &settings.policy)?.last().map_or(1, |latest| latest + 1);
     let checkpoint = checkpoint_of(models, &settings.policy);
     let kept = fs::read(&checkpoint).ok();

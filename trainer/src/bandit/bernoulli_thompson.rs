@@ -5,10 +5,11 @@ use serde_json::{Value, json};
 use slated_contract::slate::Exploration;
 use slated_contract::tensor::{NOISE, SCORES, Signature};
 
-use super::beta::{quantile_log_odds, sigmoid};
+use super::beta::quantile_log_odds;
 use super::learner::within;
 use super::table::{Arm, Table, TableLearner, TableRule, place, place_of, places, signature};
 use super::{BanditError, BanditLearner, BanditModel, BanditSettings, Example, Widths};
+use crate::logistic::sigmoid;
 use crate::onnx::{GraphBuilder, OnnxError};
 
 /// Points of the normal distribution at which the quantiles are tabulated, from `-REACH` to `REACH`.

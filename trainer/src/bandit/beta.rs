@@ -3,6 +3,8 @@
 use statrs::function::beta::{beta_reg, ln_beta};
 use statrs::function::erf::erfc;
 
+use crate::logistic::{sigmoid, softplus};
+
 /// Newton's steps towards a quantile; about five are needed.
 const STEPS: usize = 100;
 /// Counts beyond which the continued fraction of F no longer converges in the steps that the library takes.
@@ -62,15 +64,6 @@ fn by_newton(a: f64, b: f64, z: f64) -> f64 {
         at = next;
     }
     at
-}
-
-pub(super) fn sigmoid(x: f64) -> f64 {
-    1.0 / (1.0 + (-x).exp())
-}
-
-/// `ln(1 + exp(x))`.
-fn softplus(x: f64) -> f64 {
-    x.max(0.0) + (-x.abs()).exp().ln_1p()
 }
 
 #[cfg(test)]

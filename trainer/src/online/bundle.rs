@@ -66,6 +66,7 @@ pub(crate) fn bundle<E: From<OnnxError> + From<ManifestError>>(
         signature,
         model_sha256: sha256_hex(&model),
         training: Some(recipe.training),
+        origin: None,
         evaluation: recipe.evaluation,
         parity: Some(parity(learner, sample)),
     };

@@ -191,7 +191,8 @@ impl GraphBuilder {
     }
 }
 
-fn value_info(spec: &TensorSpec) -> proto::ValueInfo {
+/// A tensor of the signature as an input or output of a graph.
+pub(super) fn value_info(spec: &TensorSpec) -> proto::ValueInfo {
     let element = match spec.element {
         ElementType::Float32 => FLOAT,
         ElementType::Int64 => INT64,

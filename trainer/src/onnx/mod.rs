@@ -1,5 +1,6 @@
-//! Writing ONNX models.
+//! Writing ONNX models, and adapting those that others wrote.
 
+pub mod foreign;
 mod graph;
 mod proto;
 

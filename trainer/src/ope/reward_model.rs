@@ -10,6 +10,7 @@ use thiserror::Error;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::bandit::{LinearError, LinearStatistics};
+use crate::logistic::{sigmoid, softplus};
 
 /// What predicts the reward from features phi(s, a).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -264,13 +265,4 @@ impl Model {
 
 fn dot(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
-}
-
-fn sigmoid(x: f64) -> f64 {
-    1.0 / (1.0 + (-x).exp())
-}
-
-/// `ln(1 + exp(x))`.
-fn softplus(x: f64) -> f64 {
-    x.max(0.0) + (-x.abs()).exp().ln_1p()
 }

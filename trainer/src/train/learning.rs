@@ -203,6 +203,7 @@ impl<'a> Learning<'a> {
                 // The learner's state goes with the bundle.
                 learned_until: None,
             }),
+            origin: None,
             evaluation: Vec::new(),
             parity: parity.transpose()?,
         };
