@@ -100,6 +100,8 @@ async fn changes_are_versioned_and_survive_being_killed() {
     let bad = json!({"put": [{"id": "d"}, {"id": ""}]});
     let (status, problem) = service.post("/items:batch", &bad).await;
     assert_eq!((status, &problem["errors"][0]["field"]), (StatusCode::UNPROCESSABLE_ENTITY, &json!("put[1].id")));
+    let (status, problem) = service.post("/items:batch", &json!({"delete": ["x", ""]})).await;
+    assert_eq!((status, &problem["errors"][0]["field"]), (StatusCode::UNPROCESSABLE_ENTITY, &json!("delete[1]")));
     service.kill();
 
     // The file is the same as before, so it does not undo what was changed since.

@@ -96,6 +96,9 @@ async fn change(app: &App, kind: Kind, request: ChangesRequest) -> Result<Json<C
     for (index, entity) in request.put.iter().enumerate() {
         check_identifier(&entity.id).map_err(|error| Problem::identifier(format!("put[{index}].id"), &error))?;
     }
+    for (index, id) in request.delete.iter().enumerate() {
+        check_identifier(id).map_err(|error| Problem::identifier(format!("delete[{index}]"), &error))?;
+    }
     let put = request.put.into_iter().map(|entity| Change::Put(entity.id, entity.features));
     let changes = put.chain(request.delete.into_iter().map(Change::Delete)).collect();
     apply(app, kind, changes).await
