@@ -140,6 +140,7 @@ async fn every_event_is_counted_and_credited() {
     let expected = DatasetSummary {
         decisions: 4,
         duplicate_decisions: 1,
+        not_activated: 0,
         not_evaluable: 1,
         damaged_segments: 0,
         feedback: 9,
@@ -153,6 +154,7 @@ async fn every_event_is_counted_and_credited() {
         reward: 9.0,
         from: Some(at(0)),
         until: Some(at(90_000)),
+        not_activated: 0,
     };
     assert_eq!(summary, expected);
     let counted = expected.counted_feedback + expected.duplicate_feedback + expected.orphan_feedback;
