@@ -171,7 +171,7 @@ fn shop(rows: usize) -> Vec<Value> {
     let row = |index: usize| {
         let (segment, item) = (index % 3, index / 3 % 3);
         json!({"request": format!("r-{index}"), "at": 1_700_000_000_000_i64 + index as i64, "uid": format!("u-{}", index % 50),
-            "segment": ["red", "green", "blue"][segment], "items": ["a", "b", "c"], "shown": ["a", "b", "c"][item],
+            "segment": (["red", "green", "blue"][segment]), "items": ["a", "b", "c"], "shown": (["a", "b", "c"][item]),
             "p": 1.0 / 3.0, "clicked": item == segment})
     };
     (0..rows).map(row).collect()
