@@ -154,7 +154,6 @@ async fn every_event_is_counted_and_credited() {
         reward: 9.0,
         from: Some(at(0)),
         until: Some(at(90_000)),
-        not_activated: 0,
     };
     assert_eq!(summary, expected);
     let counted = expected.counted_feedback + expected.duplicate_feedback + expected.orphan_feedback;
