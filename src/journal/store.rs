@@ -4,7 +4,7 @@
 //!
 //! | keyspace | key | value |
 //! |---|---|---|
-//! | K | sequence number, big-endian | the event, [`encode`](super::writer::encode)d |
+//! | K | sequence number, big-endian | the event, MessagePack with field names |
 //! | K`_ids` | event id | sequence number |
 //! | K`_segments` | first sequence number | last sequence number and files, JSON |
 //! | `state` | `writer` | id of this journal, part of every segment's name |
@@ -25,7 +25,7 @@ use slated_contract::event::{Columns, Decision, Event, Feedback, RouteChange};
 use uuid::Uuid;
 
 use super::segment::Place;
-use super::writer::{Appended, Entry, decode};
+use super::writer::{Appended, Entry};
 use super::{Durability, JournalError, JournalSettings, SegmentFile};
 
 /// The open store. A write that fails leaves it refusing all further ones until it is opened again.
@@ -297,7 +297,8 @@ impl Store {
     /// An event of the kind, or a part of it.
     fn decode<E: Event, T: DeserializeOwned>(&self, bytes: &[u8]) -> Result<T, JournalError> {
         let reason = |error| format!("a {} event does not read: {error}", E::KIND);
-        decode(bytes).map_err(|error| JournalError::Tail { folder: self.folder.clone(), reason: reason(error) })
+        rmp_serde::from_slice(bytes)
+            .map_err(|error| JournalError::Tail { folder: self.folder.clone(), reason: reason(error) })
     }
 
     /// The time of the event that has been in the tail for longest.

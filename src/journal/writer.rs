@@ -5,8 +5,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 use slated_contract::event::Event;
 use tokio::sync::oneshot;
 
@@ -38,28 +36,14 @@ pub struct Entry {
     pub kind: &'static str,
     /// The event's id.
     pub id: String,
-    /// The event, as [`encode`] writes it.
+    /// The event, MessagePack with field names.
     pub bytes: Vec<u8>,
-}
-
-/// An event in the tail: MessagePack with field names. It counts as a human-readable format, because the other kind is that
-/// of columns; see [`slated_contract::feature::columnar`].
-pub fn encode<E: Serialize>(event: &E) -> Result<Vec<u8>, rmp_serde::encode::Error> {
-    // A decision about tens of candidates takes some thousand bytes.
-    let mut bytes = Vec::with_capacity(4096);
-    event.serialize(&mut rmp_serde::Serializer::new(&mut bytes).with_struct_map().with_human_readable())?;
-    Ok(bytes)
-}
-
-/// Reads what [`encode`] wrote.
-pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, rmp_serde::decode::Error> {
-    T::deserialize(&mut rmp_serde::Deserializer::from_read_ref(bytes).with_human_readable())
 }
 
 impl Entry {
     /// Encodes an event.
     pub fn new<E: Event>(event: &E) -> Result<Self, JournalError> {
-        let bytes = encode(event).map_err(|error| JournalError::Encode(error.to_string()))?;
+        let bytes = rmp_serde::to_vec_named(event).map_err(|error| JournalError::Encode(error.to_string()))?;
         Ok(Self { kind: E::KIND, id: event.id().to_owned(), bytes })
     }
 }
@@ -239,26 +223,5 @@ impl Worker {
         set(None);
         metrics::histogram!("slated_journal_commit_seconds").record(started.elapsed().as_secs_f64());
         committed
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use slated_contract::event::Decision;
-    use slated_contract::feature::Features;
-
-    use super::*;
-
-    #[test]
-    fn features_take_the_bytes_of_their_values_and_are_read_from_cells_as_well() {
-        let user: Features = serde_json::from_str(r#"{"age": 0.1, "city": "Oslo", "e": [0.1, 2.5]}"#).unwrap();
-        let decision = Decision { decision_id: "one".to_owned(), user, ..Decision::default() };
-        let bytes = encode(&decision).unwrap();
-        assert_eq!(decode::<Decision>(&bytes).unwrap(), decision);
-
-        // As tails held them that were written before.
-        let cells = rmp_serde::to_vec_named(&decision).unwrap();
-        assert!(cells.len() > bytes.len() + 60, "{} and {}", cells.len(), bytes.len());
-        assert_eq!(decode::<Decision>(&cells).unwrap(), decision);
     }
 }

@@ -181,6 +181,7 @@ impl Engine {
     /// As for [`Engine::run`].
     pub async fn run_tensors(&self, batch: Batch) -> Result<Output, EngineError> {
         let mut whole = Output::default();
+        let several = batch.rows > self.max_batch;
         for part in batch.parts(self.max_batch) {
             let own = if part.rows <= self.inline_rows
                 && self.queue.is_empty()
@@ -192,6 +193,10 @@ impl Engine {
             };
             whole.scores.extend_from_slice(&own.scores);
             whole.appeal.extend_from_slice(&own.appeal);
+            if several {
+                // Runs on this thread, one after the other, must not keep what else it carries from going on.
+                tokio::task::yield_now().await;
+            }
         }
         Ok(whole)
     }

@@ -62,7 +62,7 @@ pub enum InputSetting {
 
 /// An output, and which of its columns.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, deny_unknown_fields)]
 pub enum OutputSetting {
     /// By name.
     Name(String),

@@ -163,6 +163,7 @@ write("renamed", lists(("users", "things"), "logits"), ["--input", "users=state"
 write("by-width", lists(("u", "t"), "y"), feed=listed(("u", "t")), read=whole("y"), scorer="lists")
 write("last-axis", lists(rank=3), feed=listed(("state", "items")), read=whole("scores"), scorer="lists")
 write("last-column", lists(rank=3, columns=3), ["--column", "2"], listed(("state", "items")), lambda outputs: outputs["scores"][0, :, 2], scorer="lists")
+write("last-column-said", lists(rank=3, columns=3), [], listed(("state", "items")), lambda outputs: outputs["scores"][0, :, 1], SCHEMA + '\n[outputs]\nscores = { tensor = "scores", column = 1 }\n\n[inputs]\nstate = ["user"]\nitems = "items"\n', scorer="lists")
 write("doubles", lists(dtype=F64), feed=listed(("state", "items"), numpy.float64), read=whole("scores"), scorer="lists")
 write("one-list", lists(batch=1), feed=listed(("state", "items")), read=whole("scores"), scorer="lists")
 write("old-opset", rows(S + D, S + D, opset=8, ir=3, constants_are_inputs=True), feed=rowed(), read=first("variable"), scorer="rows")

@@ -5,8 +5,7 @@ use std::fmt;
 
 use compact_str::CompactString;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{Error as _, MapAccess, Unexpected, Visitor};
+use serde::de::{Error as _, MapAccess, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -43,57 +42,47 @@ impl From<Vec<f32>> for FeatureValue {
 }
 
 impl<'de> Deserialize<'de> for FeatureValue {
+    /// Written by hand because serde's `untagged` buffers every value, which doubles the cost of a request.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(ValueVisitor { cells: false })
-    }
-}
+        struct ValueVisitor;
 
-/// Written by hand because serde's `untagged` buffers every value, which doubles the cost of a request.
-struct ValueVisitor {
-    /// Whether a value may stand in a cell; see [`columnar`].
-    cells: bool,
-}
+        impl<'de> Visitor<'de> for ValueVisitor {
+            type Value = FeatureValue;
 
-impl<'de> Visitor<'de> for ValueVisitor {
-    type Value = FeatureValue;
+            fn expecting(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+                formatter.write_str("a number, a string, a boolean or an array of numbers")
+            }
 
-    fn expecting(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
-        formatter.write_str("a number, a string, a boolean or an array of numbers")
-    }
+            fn visit_bool<E>(self, value: bool) -> Result<FeatureValue, E> {
+                Ok(FeatureValue::Number(f64::from(u8::from(value))))
+            }
 
-    fn visit_bool<E>(self, value: bool) -> Result<FeatureValue, E> {
-        Ok(FeatureValue::Number(f64::from(u8::from(value))))
-    }
+            fn visit_i64<E>(self, value: i64) -> Result<FeatureValue, E> {
+                Ok(FeatureValue::Number(value as f64))
+            }
 
-    fn visit_i64<E>(self, value: i64) -> Result<FeatureValue, E> {
-        Ok(FeatureValue::Number(value as f64))
-    }
+            fn visit_u64<E>(self, value: u64) -> Result<FeatureValue, E> {
+                Ok(FeatureValue::Number(value as f64))
+            }
 
-    fn visit_u64<E>(self, value: u64) -> Result<FeatureValue, E> {
-        Ok(FeatureValue::Number(value as f64))
-    }
+            fn visit_f64<E>(self, value: f64) -> Result<FeatureValue, E> {
+                Ok(FeatureValue::Number(value))
+            }
 
-    fn visit_f64<E>(self, value: f64) -> Result<FeatureValue, E> {
-        Ok(FeatureValue::Number(value))
-    }
+            fn visit_str<E>(self, value: &str) -> Result<FeatureValue, E> {
+                Ok(FeatureValue::Text(value.into()))
+            }
 
-    fn visit_str<E>(self, value: &str) -> Result<FeatureValue, E> {
-        Ok(FeatureValue::Text(value.into()))
-    }
-
-    fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut sequence: A) -> Result<FeatureValue, A::Error> {
-        let mut vector = Vec::with_capacity(sequence.size_hint().unwrap_or(0).min(4096));
-        while let Some(element) = sequence.next_element::<f32>()? {
-            vector.push(element);
+            fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut sequence: A) -> Result<FeatureValue, A::Error> {
+                let mut vector = Vec::with_capacity(sequence.size_hint().unwrap_or(0).min(4096));
+                while let Some(element) = sequence.next_element::<f32>()? {
+                    vector.push(element);
+                }
+                Ok(FeatureValue::Vector(vector))
+            }
         }
-        Ok(FeatureValue::Vector(vector))
-    }
 
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<FeatureValue, A::Error> {
-        if !self.cells {
-            return Err(A::Error::invalid_type(Unexpected::Map, &self));
-        }
-        columnar::Cell::deserialize(MapAccessDeserializer::new(map))?.try_into().map_err(A::Error::custom)
+        deserializer.deserialize_any(ValueVisitor)
     }
 }
 
@@ -250,13 +239,11 @@ where
 ///
 /// For `#[serde(with = "columnar")]`. A column has one type, so a value that may be a number, a text or a vector
 /// becomes the struct `{number: f64?, text: string?, vector: list<f32>?}`, which every Parquet reader understands.
-/// Formats that serde calls human-readable have no such columns and hold the value itself, in a third of the bytes; the
-/// journal's tail is written as one of them.
 pub mod columnar {
     use super::*;
 
     #[derive(Serialize, Deserialize)]
-    pub(super) struct Cell<'a> {
+    struct Cell<'a> {
         number: Option<f64>,
         text: Option<Cow<'a, str>>,
         vector: Option<Cow<'a, [f32]>>,
@@ -275,29 +262,11 @@ pub mod columnar {
         }
     }
 
-    /// A value, or the cell in which the journal's tail held it before.
-    struct Kept(FeatureValue);
-
-    impl<'de> Deserialize<'de> for Kept {
-        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-            deserializer.deserialize_any(ValueVisitor { cells: true }).map(Self)
-        }
-    }
-
-    impl From<Kept> for FeatureValue {
-        fn from(Kept(value): Kept) -> Self {
-            value
-        }
-    }
-
-    /// Writes each value as a cell, or as it is.
+    /// Writes each value as a cell.
     ///
     /// # Errors
     /// Those of the serializer.
     pub fn serialize<S: Serializer>(features: &Features, serializer: S) -> Result<S::Ok, S::Error> {
-        if serializer.is_human_readable() {
-            return features.serialize(serializer);
-        }
         let mut map = serializer.serialize_map(Some(features.0.len()))?;
         for (name, value) in &features.0 {
             let cell = match value {
@@ -315,9 +284,6 @@ pub mod columnar {
     /// # Errors
     /// Those of the deserializer, and cells that do not hold exactly one value.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Features, D::Error> {
-        if deserializer.is_human_readable() {
-            return read_map::<Kept, D>(deserializer);
-        }
         read_map::<Cell<'de>, D>(deserializer)
     }
 }
