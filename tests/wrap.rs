@@ -198,7 +198,7 @@ fn what_is_wrong_with_a_sample_is_said_with_its_line_and_field() {
         (changed(&|line| line["scores"] = json!([1.0])), "line 3: `scores` has 1 numbers, expected 3"),
         (changed(&|line| line["appeal"] = json!([1.0])), "line 3: `appeal` has 1 numbers, expected 0"),
         (changed(&|line| line["noise"] = json!([1.0])), "line 3: `noise` has 1 numbers, expected 0"),
-        (changed(&|line| line["scores"][0] = json!(1e60)), "line 3: `scores` holds a number"),
+        (changed(&|line| line["scores"][0] = json!(1e60)), "line 3: scores[0]: number out of range"),
         (changed(&|line| line["slate"] = json!(1)), "unknown field `slate`"),
         (format!("{good}\n{{"), "line 2: "),
         ("\n".to_owned(), "it holds no sample"),
