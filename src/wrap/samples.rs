@@ -91,9 +91,6 @@ impl Sample {
             if values.len() != expected {
                 return Err(format!("`{name}` has {} numbers, expected {expected}", values.len()));
             }
-            if values.iter().any(|value| !value.is_finite()) {
-                return Err(format!("`{name}` holds a number that a 32-bit float does not"));
-            }
         }
         let width = SessionSettings::history_width(signature.item_width);
         let most = signature.history.unwrap_or(0);
