@@ -32,7 +32,7 @@ test: setup ## Run every test
 
 test-torch: setup ## Run the test of examples/pytorch, for which PyTorch is fetched (4 GB)
 	$(with_models) && export SLATED_TEST_MODELS_PYTHON && $(with_torch) && export SLATED_TEST_TORCH_PYTHON && \
-		cargo test --workspace --locked --test examples
+		cargo test --workspace --locked --test examples -- --ignored
 
 chaos: setup ## Kill the service 100 times under load, and compare what it acknowledged with what is readable
 	SLATED_CHAOS_ROUNDS=$${SLATED_CHAOS_ROUNDS:-100} cargo test --workspace --locked --test chaos -- --nocapture

@@ -56,6 +56,7 @@ fn inspect(place: &Path, policy: &str) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "PyTorch takes 4 GB, for PyPI has no small build of it for Linux: `make test-torch`"]
 async fn a_model_of_pytorch_is_served_with_pytorchs_scores() {
     let place = walk("pytorch", torch_python(), "session-reranker").await;
     let manifest = inspect(place.path(), "session-reranker");
