@@ -30,7 +30,10 @@ pub async fn metrics(State(app): State<App>) -> impl IntoResponse {
 
 /// The histograms of requests by route, method and status, found once and kept.
 #[derive(Debug, Default)]
-pub struct Measured(RwLock<HashMap<String, HashMap<(&'static str, StatusCode), Histogram>>>);
+pub struct Measured(RwLock<HashMap<String, ByAnswer>>);
+
+/// Those of a route, by method and status.
+type ByAnswer = HashMap<(&'static str, StatusCode), Histogram>;
 
 impl Measured {
     fn of(&self, route: &str, method: &'static str, status: StatusCode) -> Histogram {

@@ -14,6 +14,9 @@ pub struct Lines {
     number: u64,
 }
 
+/// A line's number, from 1, and its text; or why it is none.
+pub type Line<'a> = (u64, Result<&'a str, String>);
+
 impl Lines {
     /// Opens the file.
     ///
@@ -24,11 +27,11 @@ impl Lines {
         Ok(Self { path: path.to_owned(), reader: BufReader::new(file), bytes: Vec::new(), number: 0 })
     }
 
-    /// The next line that is not blank, without the blanks around it, and its number from 1; or why it is no text.
+    /// The next line that is not blank, without the blanks around it.
     ///
     /// # Errors
     /// The disk.
-    pub fn read(&mut self) -> Result<Option<(u64, Result<&str, String>)>, FileError> {
+    pub fn read(&mut self) -> Result<Option<Line<'_>>, FileError> {
         loop {
             self.bytes.clear();
             if self.reader.read_until(b'\n', &mut self.bytes).map_err(FileError::at(&self.path))? == 0 {

@@ -59,10 +59,10 @@ fn columns(mut batch: Map<String, Value>, policy: Option<&str>) -> Result<Vec<Re
 /// What does not unpack, by its name.
 pub fn unpacked(step: &mut Step) -> Result<(), String> {
     for name in ["obs", "actions", "infos"] {
-        if let Some(value) = step.get_mut(name) {
-            if let Value::String(text) = value {
-                *value = packed::unpack(text).map_err(|error| format!("`{name}`: {error}"))?;
-            }
+        if let Some(value) = step.get_mut(name)
+            && let Value::String(text) = value
+        {
+            *value = packed::unpack(text).map_err(|error| format!("`{name}`: {error}"))?;
         }
     }
     Ok(())
