@@ -217,7 +217,8 @@ fn the_same_table_as_csv_json_lines_and_parquet_trains_the_same_policy() {
     std::fs::write(place.path().join("log.csv"), csv.join("\n")).unwrap();
     parquet(&place.path().join("log.parquet"), &rows);
 
-    let mut seen: Option<(Vec<Decision>, Vec<(String, f64, Option<String>)>)> = None;
+    type Told = Vec<(String, f64, Option<String>)>;
+    let mut seen: Option<(Vec<Decision>, Told)> = None;
     for file in ["log.csv", "log.jsonl", "log.parquet"] {
         let report = import(
             place.path(),
