@@ -7,7 +7,7 @@ use crate::{Place, common};
 
 /// A key that the clients have, where the service needs one.
 fn place() -> (Place, String) {
-    let place = Place::new();
+    let place = Place::started();
     place.set("[security]\nkeys = \"keys.toml\"\n");
     let roles = ["--role", "recommend", "--role", "feedback", "--role", "admin"];
     let key = place.must(&[&["key", "new", "client", "--keys", "keys.toml"], &roles[..]].concat()).trim().to_owned();

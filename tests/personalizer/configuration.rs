@@ -16,7 +16,7 @@ async fn changed(service: &common::Service, changes: &[(&str, Value)]) -> (Statu
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_configuration_holds_over_a_restart_and_is_refused_by_name() {
-    let place = Place::new();
+    let place = Place::started();
     let service = place.serve();
     let (status, configuration) = service.get(SERVICE).await;
     assert_eq!(status, StatusCode::OK);
@@ -80,7 +80,7 @@ async fn a_configuration_holds_over_a_restart_and_is_refused_by_name() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn another_exploration_is_another_version() {
-    let place = Place::new();
+    let place = Place::started();
     let service = place.serve();
     let (status, answer) = changed(&service, &[("explorationPercentage", json!(0.5))]).await;
     assert_eq!((status, &answer["explorationPercentage"]), (StatusCode::OK, &json!(0.5)), "{answer}");
@@ -96,7 +96,7 @@ async fn another_exploration_is_another_version() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_apprentice_shows_what_the_caller_would_have() {
-    let place = Place::new();
+    let place = Place::started();
     let service = place.serve();
     let (status, answer) = changed(&service, &[("learningMode", json!("Apprentice"))]).await;
     assert_eq!((status, &answer["learningMode"]), (StatusCode::OK, &json!("Apprentice")), "{answer}");
@@ -126,7 +126,7 @@ async fn an_apprentice_shows_what_the_caller_would_have() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn learning_settings_are_those_of_the_next_training() {
-    let place = Place::new();
+    let place = Place::started();
     let service = place.serve();
     let (_, default) = service.get(POLICY).await;
     assert_eq!(default["name"], "default");
@@ -158,7 +158,7 @@ async fn learning_settings_are_those_of_the_next_training() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_model_can_be_had_and_forgotten() {
-    let place = Place::new();
+    let place = Place::started();
     let service = place.serve();
     let path = format!("{PREVIEW}/model");
     let answer = service.send(Method::GET, &path, None).await;

@@ -38,7 +38,7 @@ async fn refused(request: RequestBuilder, version: &str) -> (StatusCode, String,
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_ranked_is_refused_by_name() {
-    let place = Place::new();
+    let place = Place::started();
     let service = place.serve();
     let client = Client::builder().no_proxy().build().unwrap();
     let action = |id: &str| json!({"id": id, "features": []});
@@ -75,7 +75,7 @@ async fn what_cannot_be_ranked_is_refused_by_name() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_refuses_a_request_does_it_in_the_published_form() {
-    let place = Place::new();
+    let place = Place::started();
     place.set("[server]\nmax_body_bytes = 5000\n");
     let service = place.serve();
     let client = Client::builder().no_proxy().build().unwrap();
@@ -128,7 +128,7 @@ async fn whatever_refuses_a_request_does_it_in_the_published_form() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_clients_header_is_a_key_with_roles() {
-    let place = Place::new();
+    let place = Place::started();
     place.set("[security]\nkeys = \"keys.toml\"\n");
     let key = |name: &str, roles: &[&str]| {
         let roles: Vec<&str> = roles.iter().flat_map(|role| ["--role", role]).collect();

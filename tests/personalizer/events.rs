@@ -34,7 +34,7 @@ fn kept(place: &Place) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn deferred_events_count_once_they_are_activated_over_a_crash_too() {
-    let place = Place::new();
+    let place = Place::started();
     let service = place.serve();
     for (id, deferred) in [("plain", false), ("unseen", true), ("seen", true), ("late", true)] {
         rank(&service, &format!("{V1}/rank"), &event(id, deferred)).await;
@@ -67,7 +67,7 @@ async fn deferred_events_count_once_they_are_activated_over_a_crash_too() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rewards_combine_as_the_configuration_says_and_late_ones_leave_the_default() {
-    let place = Place::new();
+    let place = Place::started();
     let service = place.serve();
     let path = format!("{PREVIEW}/configurations/service");
     let (_, mut configuration) = service.get(&path).await;
@@ -124,7 +124,7 @@ async fn rewards_combine_as_the_configuration_says_and_late_ones_leave_the_defau
 /// Of two replicas one ranks and the other is told; what both journalled is read together.
 #[tokio::test(flavor = "multi_thread")]
 async fn another_replica_may_be_told() {
-    let (ranks, told) = (Place::new(), Place::new());
+    let (ranks, told) = (Place::started(), Place::started());
     told.set("[compat]\nunknown_events = \"accept\"\n");
     let service = ranks.serve();
     for (id, deferred) in [("a", false), ("b", true), ("c", true)] {

@@ -47,7 +47,7 @@ async fn visit(place: &Place, name: &str, visitors: usize, seed: u64) -> (f64, f
 /// What the Personalizer's clients send is enough to learn from, with no more said than `slated train --personalizer`.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_policy_learned_from_its_own_journal_ranks_better() {
-    let place = Place::new();
+    let place = Place::started();
     let (_, before) = visit(&place, "before", 600, 1).await;
     // Nothing is known: a third of the visitors like what is shown first, or what is drawn.
     assert!((before - 1.0 / 3.0).abs() < 0.08, "{before}");

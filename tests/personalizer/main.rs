@@ -27,7 +27,7 @@ pub const PREVIEW: &str = "/personalizer/v1.1-preview.3";
 pub struct Place(TempDir);
 
 impl Place {
-    pub fn new() -> Self {
+    pub fn started() -> Self {
         let folder = TempDir::new().expect("a folder");
         common::must(folder.path(), &["policy", "start", "personalizer"]);
         Self(folder)

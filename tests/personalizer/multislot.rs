@@ -19,7 +19,7 @@ fn page(event_id: &str) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_slot_shows_an_action_of_its_own_with_its_probability() {
-    let place = Place::new();
+    let place = Place::started();
     let service = place.serve();
     let path = format!("{PREVIEW}/multislot/rank");
     for index in 0..50 {
@@ -49,7 +49,7 @@ async fn each_slot_shows_an_action_of_its_own_with_its_probability() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_apprentice_shows_each_slots_baseline() {
-    let place = Place::new();
+    let place = Place::started();
     let service = place.serve();
     let configuration = format!("{PREVIEW}/configurations/service");
     let (_, mut asked) = service.get(&configuration).await;
@@ -63,7 +63,7 @@ async fn an_apprentice_shows_each_slots_baseline() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn slots_have_rewards_and_are_activated_together() {
-    let place = Place::new();
+    let place = Place::started();
     let service = place.serve();
     let mut body = page("deferred");
     body["deferActivation"] = json!(true);
@@ -99,7 +99,7 @@ async fn slots_have_rewards_and_are_activated_together() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn slots_that_cannot_be_filled_are_refused_by_name() {
-    let place = Place::new();
+    let place = Place::started();
     let service = place.serve();
     let slot = |id: &str, baseline: &str, excluded: &[&str]| json!({"id": id, "baselineAction": baseline, "excludedActions": excluded});
     let many: Vec<Value> = (0..51).map(|index| slot(&format!("slot-{index}"), "news", &[])).collect();

@@ -13,7 +13,7 @@ fn sum(answer: &Value) -> f64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rank_is_a_decision_with_the_probability_of_each_action() {
-    let place = Place::new();
+    let place = Place::started();
     let service = place.serve();
     let answer = rank(&service, &format!("{V1}/rank"), &articles("event-1")).await;
     assert_eq!(answer["eventId"], "event-1");
@@ -50,7 +50,7 @@ async fn a_rank_is_a_decision_with_the_probability_of_each_action() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_same_event_again_is_answered_with_what_was_recorded() {
-    let place = Place::new();
+    let place = Place::started();
     let service = place.serve();
     let path = format!("{PREVIEW}/rank");
     let first = rank(&service, &path, &articles("again")).await;
@@ -83,7 +83,7 @@ async fn the_same_event_again_is_answered_with_what_was_recorded() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_client_leaves_out_or_sends_besides_does_not_matter() {
-    let place = Place::new();
+    let place = Place::started();
     let service = place.serve();
     let least = json!({"actions": [{"id": "only", "features": []}], "contextFeatures": null, "futureField": {"a": 1}});
     for path in [
@@ -99,7 +99,7 @@ async fn what_a_client_leaves_out_or_sends_besides_does_not_matter() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn settings_map_the_context_onto_a_schema() {
-    let place = Place::new();
+    let place = Place::started();
     place.set(
         "[compat]\nuser_id = \"user.id\"\nsession_id = \"visit\"\nuser = [\"user\"]\nnames = { \"timeOfDay\" = \"part_of_day\" }\n",
     );
@@ -116,7 +116,7 @@ async fn settings_map_the_context_onto_a_schema() {
 /// Ids that cannot be made up stay what the caller chose, and rewards still find their event.
 #[tokio::test(flavor = "multi_thread")]
 async fn signed_ids_do_not_show() {
-    let place = Place::new();
+    let place = Place::started();
     std::fs::write(place.path().join("secret"), "s".repeat(40)).unwrap();
     place.set("[security]\ndecision_secret = \"secret\"\ncaller_ids = false\n");
     let service = place.serve();
