@@ -17,13 +17,12 @@ use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
 use load::{Connection, Target, percentile};
 use ort::session::Session;
 use ort::session::builder::GraphOptimizationLevel;
 use ort::value::Tensor;
 use serde_json::{Map, Value, json};
-use server::slated;
+use server::{number, slated};
 use slated::serving::library;
 use slated_contract::slate::Exploration;
 use slated_contract::tensor::{ITEMS, SCORES, STATE};
@@ -37,10 +36,7 @@ fn main() -> anyhow::Result<()> {
     if arguments.iter().any(|argument| argument == "--list") {
         return Ok(());
     }
-    let candidates = match arguments.iter().position(|argument| argument == "--candidates") {
-        Some(at) => arguments.get(at + 1).context("`--candidates` needs a number")?.parse()?,
-        None => 1000,
-    };
+    let candidates = number(&arguments, "--candidates", 1000)?;
     let work = tempfile::tempdir()?;
     policy::write(&work.path().join("models"), 1, Exploration::EpsilonGreedy { epsilon: 0.05 })?;
     write_items(&work.path().join("items.jsonl"), candidates)?;

@@ -21,7 +21,7 @@ use anyhow::{Context, ensure};
 use futures::future::{join_all, try_join_all};
 use load::{Connection, Target};
 use serde_json::Value;
-use server::{Server, request, slated};
+use server::{Server, number, request, slated};
 use slated_contract::slate::Exploration;
 
 const CONNECTIONS: usize = 64;
@@ -33,10 +33,7 @@ fn main() -> anyhow::Result<()> {
     if arguments.iter().any(|argument| argument == "--list") {
         return Ok(());
     }
-    let requests = match arguments.iter().position(|argument| argument == "--requests") {
-        Some(at) => arguments.get(at + 1).context("`--requests` needs a number")?.parse()?,
-        None => 1_000_000,
-    };
+    let requests = number(&arguments, "--requests", 1_000_000)?;
     let work = tempfile::tempdir()?;
     let runtime = tokio::runtime::Runtime::new()?;
     eprintln!("==> {requests} requests");

@@ -6,6 +6,7 @@
 
 mod load;
 mod policy;
+#[allow(dead_code, reason = "the other benches use all of it")]
 mod server;
 
 use std::path::{Path, PathBuf};

@@ -7,6 +7,14 @@ use std::process::{Child, Command, Stdio};
 use anyhow::{Context, bail};
 use serde_json::{Value, json};
 
+/// The number behind `flag` in a bench's arguments; `default` where the flag is not among them.
+pub fn number(arguments: &[String], flag: &str, default: usize) -> anyhow::Result<usize> {
+    match arguments.iter().position(|argument| argument == flag) {
+        Some(at) => Ok(arguments.get(at + 1).with_context(|| format!("`{flag}` needs a number"))?.parse()?),
+        None => Ok(default),
+    }
+}
+
 /// A server in a process of its own, ended when dropped.
 pub struct Server {
     child: Child,
