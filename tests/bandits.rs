@@ -10,7 +10,7 @@ use chrono::DateTime;
 use common::{Service, must, slated};
 use parquet::arrow::ArrowWriter;
 use serde_json::{Value, json};
-use slated_contract::event::{Candidate, Decision, Event, Feedback, Shown, encode};
+use slated_contract::event::{Candidate, Decision, Event, Feedback, Shown};
 use slated_contract::slate::{DecisionSeed, Exploration, Scores, draw};
 use slated_trainer::progress::Silent;
 use slated_trainer::train::{Outcome, Start, TrainSettings, Trained, train};
@@ -106,7 +106,7 @@ fn log(journal: &Path, decisions: std::ops::Range<usize>) {
 fn write<E: Event>(journal: &Path, name: usize, events: &[E]) {
     let folder = journal.join(E::KIND).join("date=2023-11-14");
     fs::create_dir_all(&folder).unwrap();
-    let batch = encode(events).unwrap();
+    let batch = E::encode(events).unwrap();
     let file = File::create(folder.join(format!("{name:05}.parquet"))).unwrap();
     let mut writer = ArrowWriter::try_new(file, batch.schema(), None).unwrap();
     writer.write(&batch).unwrap();

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use common::{Service, Workplace, request, slated, without_manifests};
 use parquet::arrow::ArrowWriter;
 use serde_json::{Value, json};
-use slated_contract::event::{Decision, SegmentReader, encode, segments};
+use slated_contract::event::{Decision, Event, SegmentReader, segments};
 
 /// The segment that holds the service's own decisions.
 fn segment(place: &Workplace) -> PathBuf {
@@ -23,7 +23,7 @@ fn read(path: &Path) -> Vec<Decision> {
 
 fn write(path: &Path, decisions: &[Decision]) {
     without_manifests(path.ancestors().nth(3).unwrap());
-    let batch = encode(decisions).unwrap();
+    let batch = Decision::encode(decisions).unwrap();
     let mut writer = ArrowWriter::try_new(File::create(path).unwrap(), batch.schema(), None).unwrap();
     writer.write(&batch).unwrap();
     writer.close().unwrap();

@@ -145,7 +145,7 @@ where
                 break;
             }
             written += chunk.len() as u64;
-            let batch = event::encode(&chunk).map_err(|error| failed(error.to_string()))?;
+            let batch = E::encode(&chunk).map_err(|error| failed(error.to_string()))?;
             writer.write(&batch).map_err(|error| failed(error.to_string()))?;
         }
         let (_, (bytes, xxh3)) = writer.into_inner().map_err(|error| failed(error.to_string()))?.finish();

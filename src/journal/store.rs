@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 use arrow::array::AsArray;
 use chrono::{DateTime, Utc};
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use serde::de::{self, DeserializeOwned, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use slated_contract::event::{Columns, Decision, Event, Feedback, RouteChange};
@@ -91,7 +91,12 @@ impl Store {
             error => JournalError::Tail { folder: folder.clone(), reason: error.to_string() },
         };
         std::fs::create_dir_all(&folder).map_err(|error| failed(error.into()))?;
-        let database = Database::builder(store).cache_size(16 * 1024 * 1024).open().map_err(failed)?;
+        // Packing events costs more than it saves: most of them is numbers, and none of them stays for long.
+        let database = Database::builder(store)
+            .cache_size(16 * 1024 * 1024)
+            .journal_compression(CompressionType::None)
+            .open()
+            .map_err(failed)?;
         let keyspace = |name: String| {
             let options = || KeyspaceCreateOptions::default().max_memtable_size(16 * 1024 * 1024);
             database.keyspace(&name, options).map_err(failed)
@@ -488,16 +493,15 @@ impl<'de> Deserialize<'de> for Order {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Order, A::Error> {
                 let missing = || de::Error::custom("an event without id or time");
                 let (_, id) = map.next_entry::<IgnoredAny, String>()?.ok_or_else(missing)?;
-                let mut time = None;
+                // What follows the time, the whole of the features, is not looked at.
                 while let Some(name) = map.next_key::<&str>()? {
                     if name == "time" {
-                        time = Some(map.next_value()?);
-                    } else {
-                        map.next_value::<IgnoredAny>()?;
+                        let time = DateTime::from_timestamp_micros(map.next_value()?).ok_or_else(missing)?;
+                        return Ok(Order { id, time });
                     }
+                    map.next_value::<IgnoredAny>()?;
                 }
-                let time = time.and_then(DateTime::from_timestamp_micros).ok_or_else(missing)?;
-                Ok(Order { id, time })
+                Err(missing())
             }
         }
 

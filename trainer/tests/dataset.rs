@@ -6,7 +6,7 @@ use std::path::Path;
 
 use chrono::{DateTime, Utc};
 use parquet::arrow::ArrowWriter;
-use slated_contract::event::{Candidate, Decision, Event, Feedback, Shown, encode};
+use slated_contract::event::{Candidate, Decision, Event, Feedback, Shown};
 use slated_contract::feature::Features;
 use slated_contract::reward::{Aggregation, RewardDefinition};
 use slated_trainer::dataset::{Dataset, DatasetError, DatasetSettings, DatasetSummary, Round, RoundDigest};
@@ -65,7 +65,7 @@ fn feedback(id: &str, decision_id: &str, second: i64, event: &str, value: f64, a
 fn write<E: Event>(journal: &Path, date: &str, name: &str, events: &[E]) {
     let folder = journal.join(E::KIND).join(format!("date={date}"));
     fs::create_dir_all(&folder).unwrap();
-    let batch = encode(events).unwrap();
+    let batch = E::encode(events).unwrap();
     let mut writer =
         ArrowWriter::try_new(File::create(folder.join(format!("{name}.parquet"))).unwrap(), batch.schema(), None)
             .unwrap();

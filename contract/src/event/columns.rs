@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
-use super::{Decision, Feedback, RouteChange, rows};
+use super::{Decision, Feedback, RouteChange, build, rows};
 
 /// A kind of event that the journal keeps.
 pub trait Event: Serialize + DeserializeOwned + Clone + Send + Sync + 'static {
@@ -24,6 +24,16 @@ pub trait Event: Serialize + DeserializeOwned + Clone + Send + Sync + 'static {
 
     /// When it was received; decides the date folder it goes to.
     fn time(&self) -> DateTime<Utc>;
+
+    /// Events as a record batch with the columns of their kind.
+    ///
+    /// # Errors
+    /// Events that do not fit, such as texts of over 2 GiB together.
+    fn encode(events: &[Self]) -> Result<RecordBatch, ColumnsError> {
+        let columns = Self::columns();
+        let batch = serde_arrow::to_record_batch(columns.fields(), &events).map_err(ColumnsError::of::<Self>)?;
+        batch.with_schema(Arc::clone(columns)).map_err(ColumnsError::of::<Self>)
+    }
 
     /// The events of a record batch.
     ///
@@ -68,6 +78,10 @@ impl Event for Decision {
         self.time
     }
 
+    fn encode(events: &[Self]) -> Result<RecordBatch, ColumnsError> {
+        build::batch(events).map_err(ColumnsError::of::<Self>)
+    }
+
     fn decode(batch: &RecordBatch) -> Result<Vec<Self>, ColumnsError> {
         rows::decisions(batch).map_err(ColumnsError::of::<Self>)
     }
@@ -109,16 +123,6 @@ impl Event for RouteChange {
 #[must_use]
 pub fn schema<E: Event>() -> SchemaRef {
     Arc::clone(E::columns())
-}
-
-/// Events as a record batch with the columns of their kind.
-///
-/// # Errors
-/// Events that do not fit, which would be a defect of this crate.
-pub fn encode<E: Event>(events: &[E]) -> Result<RecordBatch, ColumnsError> {
-    let columns = E::columns();
-    let batch = serde_arrow::to_record_batch(columns.fields(), &events).map_err(ColumnsError::of::<E>)?;
-    batch.with_schema(Arc::clone(columns)).map_err(ColumnsError::of::<E>)
 }
 
 static DECISION: LazyLock<SchemaRef> = LazyLock::new(|| {
@@ -208,7 +212,7 @@ fn list(name: &str, element: FieldRef) -> FieldRef {
     field(name, DataType::List(element))
 }
 
-/// A map from feature name to its cell; see [`crate::feature::columnar`].
+/// A map from feature name to its cell, of which exactly one field is set.
 fn features(name: &str) -> FieldRef {
     let cell = vec![
         optional(field("number", DataType::Float64)),
@@ -283,14 +287,14 @@ mod tests {
         other.candidates.clear();
         other.seed = None;
         let events = vec![decision(), other];
-        let batch = encode(&events).unwrap();
+        let batch = Decision::encode(&events).unwrap();
         assert_eq!(&batch.schema(), Decision::columns());
         assert_eq!(Decision::decode(&batch).unwrap(), events);
     }
 
     #[test]
     fn columns_that_came_later_read_as_empty_from_older_segments() {
-        let batch = encode(&[decision()]).unwrap();
+        let batch = Decision::encode(&[decision()]).unwrap();
         let version_1 = (0..17).collect::<Vec<_>>();
         assert_eq!(batch.schema().field(16).name(), "propensity_draws");
         let read = Decision::decode(&batch.project(&version_1).unwrap()).unwrap();
@@ -323,13 +327,13 @@ mod tests {
             item: None,
             position: Some(2),
         };
-        let batch = encode(std::slice::from_ref(&feedback)).unwrap();
+        let batch = Feedback::encode(std::slice::from_ref(&feedback)).unwrap();
         assert_eq!(Feedback::decode(&batch).unwrap(), [feedback]);
     }
 
     #[test]
     fn a_batch_of_another_kind_is_refused_by_name() {
-        let batch = encode(&[decision()]).unwrap();
+        let batch = Decision::encode(&[decision()]).unwrap();
         let error = Feedback::decode(&batch).unwrap_err().to_string();
         assert!(error.starts_with("feedback: "), "{error}");
     }

@@ -4,12 +4,13 @@ use chrono::serde::ts_microseconds;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::feature::{Features, columnar};
+use crate::feature::{Features, stored};
 use crate::slate::{DrawnSlate, Propensities};
 
 /// One decision. Everything that recomputing it needs is here or in the policy bundle that `model_sha256` names.
 ///
-/// Columns that later versions of the schema added read as empty from segments written before them.
+/// Columns that later versions of the schema added read as empty from segments written before them. As serde has it, a
+/// decision is as the journal's tail holds it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Decision {
     /// Unique; a UUIDv7 unless the caller gave its own.
@@ -34,13 +35,13 @@ pub struct Decision {
     /// The session, where the caller names one.
     pub session_id: Option<String>,
     /// Raw user features.
-    #[serde(with = "columnar")]
+    #[serde(with = "stored")]
     pub user: Features,
     /// Raw context features.
-    #[serde(with = "columnar")]
+    #[serde(with = "stored")]
     pub context: Features,
     /// Session features as the policy saw them.
-    #[serde(with = "columnar")]
+    #[serde(with = "stored")]
     pub session: Features,
     /// What the slate was drawn from, in the order in which the model saw it.
     pub candidates: Vec<Candidate>,
@@ -122,7 +123,7 @@ pub struct Candidate {
     /// The item's id.
     pub item: String,
     /// Its raw features.
-    #[serde(with = "columnar")]
+    #[serde(with = "stored")]
     pub features: Features,
     /// The model's score, by which it was ranked or drawn; absent where it is not known.
     pub score: Option<f32>,

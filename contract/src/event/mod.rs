@@ -1,5 +1,6 @@
 //! What is journalled: decisions, feedback and changes of routes, and their Parquet columns.
 
+mod build;
 mod change;
 mod columns;
 mod conform;
@@ -13,7 +14,7 @@ mod segment;
 mod version;
 
 pub use change::RouteChange;
-pub use columns::{ColumnsError, Event, encode, schema};
+pub use columns::{ColumnsError, Event, schema};
 pub use decision::{Alternative, Candidate, Decision, Mode, Shown};
 pub use feedback::Feedback;
 pub use identifier::{

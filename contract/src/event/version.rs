@@ -86,12 +86,12 @@ pub fn before(column: &Field, rows: usize) -> Option<ArrayRef> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{Decision, Event, encode};
+    use crate::event::{Decision, Event};
 
     /// The two ways in which older segments are read, as events and as columns, must agree.
     #[test]
     fn columns_from_before_read_as_events_do() {
-        let batch = encode(&[Decision::default(), Decision::default()]).unwrap();
+        let batch = Decision::encode(&[Decision::default(), Decision::default()]).unwrap();
         for name in LATER {
             let (index, field) = Decision::columns().column_with_name(name).unwrap();
             assert_eq!(&before(field, 2).unwrap(), batch.column(index), "{name}");

@@ -10,4 +10,4 @@ pub use free_json::{FreeJsonError, Reserved, flatten, is_reserved, nest};
 pub use schema::{
     Extra, Feature, FeatureKind, FeatureSchema, Group, Missing, Normalisation, OutOfRange, Range, SchemaError, Unknown,
 };
-pub use value::{FeatureValue, Features, columnar};
+pub use value::{FeatureValue, Features, stored};

@@ -5,7 +5,8 @@ use std::fmt;
 
 use compact_str::CompactString;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::{Error as _, MapAccess, Visitor};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Error as _, MapAccess, SeqAccess, Unexpected, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -44,45 +45,56 @@ impl From<Vec<f32>> for FeatureValue {
 impl<'de> Deserialize<'de> for FeatureValue {
     /// Written by hand because serde's `untagged` buffers every value, which doubles the cost of a request.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct ValueVisitor;
+        deserializer.deserialize_any(ValueVisitor { cells: false })
+    }
+}
 
-        impl<'de> Visitor<'de> for ValueVisitor {
-            type Value = FeatureValue;
+struct ValueVisitor {
+    /// Whether a value may be a [`stored::Cell`] as well.
+    cells: bool,
+}
 
-            fn expecting(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
-                formatter.write_str("a number, a string, a boolean or an array of numbers")
-            }
+impl<'de> Visitor<'de> for ValueVisitor {
+    type Value = FeatureValue;
 
-            fn visit_bool<E>(self, value: bool) -> Result<FeatureValue, E> {
-                Ok(FeatureValue::Number(f64::from(u8::from(value))))
-            }
+    fn expecting(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        formatter.write_str("a number, a string, a boolean or an array of numbers")
+    }
 
-            fn visit_i64<E>(self, value: i64) -> Result<FeatureValue, E> {
-                Ok(FeatureValue::Number(value as f64))
-            }
+    fn visit_bool<E>(self, value: bool) -> Result<FeatureValue, E> {
+        Ok(FeatureValue::Number(f64::from(u8::from(value))))
+    }
 
-            fn visit_u64<E>(self, value: u64) -> Result<FeatureValue, E> {
-                Ok(FeatureValue::Number(value as f64))
-            }
+    fn visit_i64<E>(self, value: i64) -> Result<FeatureValue, E> {
+        Ok(FeatureValue::Number(value as f64))
+    }
 
-            fn visit_f64<E>(self, value: f64) -> Result<FeatureValue, E> {
-                Ok(FeatureValue::Number(value))
-            }
+    fn visit_u64<E>(self, value: u64) -> Result<FeatureValue, E> {
+        Ok(FeatureValue::Number(value as f64))
+    }
 
-            fn visit_str<E>(self, value: &str) -> Result<FeatureValue, E> {
-                Ok(FeatureValue::Text(value.into()))
-            }
+    fn visit_f64<E>(self, value: f64) -> Result<FeatureValue, E> {
+        Ok(FeatureValue::Number(value))
+    }
 
-            fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut sequence: A) -> Result<FeatureValue, A::Error> {
-                let mut vector = Vec::with_capacity(sequence.size_hint().unwrap_or(0).min(4096));
-                while let Some(element) = sequence.next_element::<f32>()? {
-                    vector.push(element);
-                }
-                Ok(FeatureValue::Vector(vector))
-            }
+    fn visit_str<E>(self, value: &str) -> Result<FeatureValue, E> {
+        Ok(FeatureValue::Text(value.into()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<FeatureValue, A::Error> {
+        let mut vector = Vec::with_capacity(sequence.size_hint().unwrap_or(0).min(4096));
+        while let Some(element) = sequence.next_element::<f32>()? {
+            vector.push(element);
         }
+        Ok(FeatureValue::Vector(vector))
+    }
 
-        deserializer.deserialize_any(ValueVisitor)
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<FeatureValue, A::Error> {
+        if !self.cells {
+            return Err(A::Error::invalid_type(Unexpected::Map, &self));
+        }
+        let cell = stored::Cell::deserialize(MapAccessDeserializer::new(map))?;
+        cell.try_into().map_err(A::Error::custom)
     }
 }
 
@@ -187,7 +199,25 @@ impl Serialize for Features {
 
 impl<'de> Deserialize<'de> for Features {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        read_map::<FeatureValue, D>(deserializer)
+        struct MapVisitor;
+
+        impl<'de> Visitor<'de> for MapVisitor {
+            type Value = Features;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+                formatter.write_str("an object of features by name")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Features, A::Error> {
+                let mut features = Features::with_capacity(map.size_hint().unwrap_or(8).min(1024));
+                while let Some((name, value)) = map.next_entry::<CompactString, FeatureValue>()? {
+                    features.push(name, value).map_err(A::Error::custom)?;
+                }
+                Ok(features)
+            }
+        }
+
+        deserializer.deserialize_map(MapVisitor)
     }
 }
 
@@ -202,89 +232,96 @@ impl JsonSchema for Features {
     }
 }
 
-/// Reads a map of features whose values arrive as `V`; a name that stands twice is an error.
-fn read_map<'de, V, D>(deserializer: D) -> Result<Features, D::Error>
-where
-    V: Deserialize<'de> + TryInto<FeatureValue>,
-    V::Error: fmt::Display,
-    D: Deserializer<'de>,
-{
-    struct MapVisitor<V>(std::marker::PhantomData<V>);
-
-    impl<'de, V> Visitor<'de> for MapVisitor<V>
-    where
-        V: Deserialize<'de> + TryInto<FeatureValue>,
-        V::Error: fmt::Display,
-    {
-        type Value = Features;
-
-        fn expecting(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
-            formatter.write_str("an object of features by name")
-        }
-
-        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Features, A::Error> {
-            let mut features = Features::with_capacity(map.size_hint().unwrap_or(8).min(1024));
-            while let Some((name, value)) = map.next_entry::<CompactString, V>()? {
-                let value = value.try_into().map_err(A::Error::custom)?;
-                features.push(name, value).map_err(A::Error::custom)?;
-            }
-            Ok(features)
-        }
-    }
-
-    deserializer.deserialize_map(MapVisitor(std::marker::PhantomData::<V>))
-}
-
-/// Features as the journal's columns hold them: a map from name to a struct of which exactly one field is set.
+/// Features as the journal's tail holds them: compact, and without loss.
 ///
-/// For `#[serde(with = "columnar")]`. A column has one type, so a value that may be a number, a text or a vector
-/// becomes the struct `{number: f64?, text: string?, vector: list<f32>?}`, which every Parquet reader understands.
-pub mod columnar {
+/// For `#[serde(with = "stored")]` in a format that tells types apart. A number that 32 bits hold exactly takes no more.
+/// Older tails hold each value as a struct of three, and still read.
+pub mod stored {
     use super::*;
 
-    #[derive(Serialize, Deserialize)]
-    struct Cell<'a> {
+    /// A value as older tails have it: exactly one field is set.
+    #[derive(Deserialize)]
+    pub(super) struct Cell {
         number: Option<f64>,
-        text: Option<Cow<'a, str>>,
-        vector: Option<Cow<'a, [f32]>>,
+        text: Option<CompactString>,
+        vector: Option<Vec<f32>>,
     }
 
-    impl TryFrom<Cell<'_>> for FeatureValue {
+    impl TryFrom<Cell> for FeatureValue {
         type Error = &'static str;
 
-        fn try_from(cell: Cell<'_>) -> Result<Self, Self::Error> {
+        fn try_from(cell: Cell) -> Result<Self, Self::Error> {
             match cell {
                 Cell { number: Some(number), text: None, vector: None } => Ok(Self::Number(number)),
-                Cell { number: None, text: Some(text), vector: None } => Ok(Self::Text(text.as_ref().into())),
-                Cell { number: None, text: None, vector: Some(vector) } => Ok(Self::Vector(vector.into_owned())),
+                Cell { number: None, text: Some(text), vector: None } => Ok(Self::Text(text)),
+                Cell { number: None, text: None, vector: Some(vector) } => Ok(Self::Vector(vector)),
                 _ => Err("a feature cell must have exactly one of number, text and vector"),
             }
         }
     }
 
-    /// Writes each value as a cell.
+    struct Stored<T>(T);
+
+    impl Serialize for Stored<&FeatureValue> {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            match self.0 {
+                FeatureValue::Number(number) => {
+                    let short = *number as f32;
+                    if f64::from(short).to_bits() == number.to_bits() {
+                        serializer.serialize_f32(short)
+                    } else {
+                        serializer.serialize_f64(*number)
+                    }
+                }
+                FeatureValue::Text(text) => serializer.serialize_str(text),
+                FeatureValue::Vector(vector) => vector.serialize(serializer),
+            }
+        }
+    }
+
+    impl<'de> Deserialize<'de> for Stored<FeatureValue> {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            deserializer.deserialize_any(ValueVisitor { cells: true }).map(Self)
+        }
+    }
+
+    /// Writes a map of values by name.
     ///
     /// # Errors
     /// Those of the serializer.
     pub fn serialize<S: Serializer>(features: &Features, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(Some(features.0.len()))?;
         for (name, value) in &features.0 {
-            let cell = match value {
-                FeatureValue::Number(number) => Cell { number: Some(*number), text: None, vector: None },
-                FeatureValue::Text(text) => Cell { number: None, text: Some(text.as_str().into()), vector: None },
-                FeatureValue::Vector(vector) => Cell { number: None, text: None, vector: Some(vector.into()) },
-            };
-            map.serialize_entry(name.as_str(), &cell)?;
+            map.serialize_entry(name.as_str(), &Stored(value))?;
         }
         map.end()
     }
 
-    /// Reads what [`serialize`] wrote.
+    /// Reads what [`serialize`] wrote, now or in an older version.
     ///
     /// # Errors
-    /// Those of the deserializer, and cells that do not hold exactly one value.
+    /// Those of the deserializer, and old cells that do not hold exactly one value.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Features, D::Error> {
-        read_map::<Cell<'de>, D>(deserializer)
+        struct MapVisitor;
+
+        impl<'de> Visitor<'de> for MapVisitor {
+            type Value = Features;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+                formatter.write_str("a map of features by name")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Features, A::Error> {
+                let mut features = Features::with_capacity(map.size_hint().unwrap_or(8).min(1024));
+                // Names were unique when they were written.
+                while let Some((name, Stored(value))) = map.next_entry::<CompactString, Stored<FeatureValue>>()? {
+                    features.0.push((name, value));
+                }
+                Ok(features)
+            }
+        }
+
+        deserializer.deserialize_map(MapVisitor)
     }
 }
 

@@ -120,7 +120,7 @@ fn write_batch<E: Line>(path: &Path, writer: &mut ArrowWriter<File>, events: &mu
         return Ok(());
     }
     let failed = SegmentError::at(path);
-    let batch = event::encode(events).map_err(|error| failed(error.to_string()))?;
+    let batch = E::encode(events).map_err(|error| failed(error.to_string()))?;
     writer.write(&batch).map_err(|error| failed(error.to_string()))?;
     events.clear();
     Ok(())
