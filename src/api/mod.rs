@@ -11,6 +11,7 @@ mod decisions;
 mod feedback;
 mod finish;
 mod forget;
+mod form;
 mod health;
 mod inference;
 mod measure;

@@ -7,6 +7,7 @@ use slated_contract::event::IdentifierError;
 use slated_contract::feature::EncodeError;
 use utoipa::ToSchema;
 
+use super::form::Said;
 use crate::catalogue::CatalogueError;
 use crate::journal::JournalError;
 use crate::serving::traffic::TrafficError;
@@ -164,29 +165,22 @@ impl Problem {
         self
     }
 
+    /// What it says, for an answer in another form.
+    pub(super) fn said(&self) -> Said {
+        let field = self.errors.first().map(|error| error.field.clone());
+        Said { status: self.status, detail: self.detail.clone(), field }
+    }
+
     fn feature(prefix: &str, error: &EncodeError) -> Self {
         Self::invalid(format!("{prefix}.{}", error.feature), error.kind.to_string())
     }
 }
 
-#[cfg(feature = "compat")]
-impl Problem {
-    /// What is wrong, for an answer in another form.
-    pub(super) fn noted(&self) -> super::compat::Noted {
-        let field = self.errors.first().map(|error| error.field.clone());
-        super::compat::Noted { status: self.status, detail: self.detail.clone(), field }
-    }
-}
-/// What is wrong, beside a problem's answer, for whoever has to say it by another standard.
-#[derive(Debug, Clone)]
-pub struct Detail(pub String);
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let mut response = (self.status, axum::Json(&self)).into_response();
-        #[cfg(feature = "compat")]
-        response.extensions_mut().insert(self.noted());
-        response.extensions_mut().insert(Detail(self.detail));
+        response.extensions_mut().insert(self.said());
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if self.status == StatusCode::UNAUTHORIZED {

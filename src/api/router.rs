@@ -25,7 +25,7 @@ use super::access::{self, Needs};
 #[cfg(feature = "compat")]
 use super::compat;
 use super::{
-    App, Problem, admin, catalogue, deadline, decisions, feedback, forget, health, inference, metrics, policies,
+    App, Problem, admin, catalogue, deadline, decisions, feedback, forget, form, health, inference, metrics, policies,
     recommend, routes as policy_routes, slots, trace,
 };
 use crate::access::{Keys, Role};
@@ -228,18 +228,16 @@ fn finish(routes: Router<App>, app: &App) -> Router {
         .method_not_allowed_fallback(async |method: Method, uri: Uri| {
             Problem::method_not_allowed(format!("`{}` does not answer {method}", uri.path()))
         });
-    // Outside of whatever may refuse a request, so that the Personalizer's clients are answered in their form.
-    #[cfg(feature = "compat")]
-    let routes = routes.layer(middleware::from_fn(compat::translate));
     routes
-        .layer(middleware::from_fn_with_state(Arc::<metrics::Measured>::default(), metrics::measure))
         .layer(
             ServiceBuilder::new()
                 .layer(SetRequestIdLayer::new(trace::REQUEST_ID, MakeRequestUuid))
                 .layer(middleware::from_fn(trace::follow))
                 .layer(TraceLayer::new_for_http())
                 .layer(PropagateRequestIdLayer::new(trace::REQUEST_ID))
-                .layer(middleware::from_fn(inference::speak))
+                .layer(middleware::from_fn_with_state(Arc::<metrics::Measured>::default(), metrics::measure))
+                // Outside of whatever may refuse a request, so that every client is answered in the form that it knows.
+                .layer(middleware::from_fn(form::speak))
                 .layer(CatchPanicLayer::custom(|_| Problem::internal("a handler panicked").into_response())),
         )
         .with_state(app.clone())

@@ -87,7 +87,7 @@ impl Table {
     /// The version at which an entity was last set, and its features.
     #[must_use]
     pub fn get(&self, id: &str) -> Option<(u64, Features)> {
-        self.rows.get(id).map(|row| (row.version, self.values(row).collect()))
+        self.rows.get(id).map(|row| (row.version, Features::from_unique(self.values(row))))
     }
 
     /// The ids of the entities that pass a filter, ascending.
@@ -111,7 +111,7 @@ impl Table {
         self.rows.len()
     }
 
-    fn values<'a>(&'a self, row: &'a Row) -> impl Iterator<Item = (&'a str, FeatureValue)> {
+    fn values<'a>(&'a self, row: &'a Row) -> impl ExactSizeIterator<Item = (&'a str, FeatureValue)> {
         let mut rest: &[u8] = &row.bytes;
         // The bytes were laid by the same columns, so they never run out.
         let mut take = move |length: usize| {

@@ -28,6 +28,10 @@ const TICK: Duration = Duration::from_millis(500);
 /// How long after a failure closing is not tried again by itself.
 const PAUSE: Duration = Duration::from_secs(5);
 
+/// Events closed between two pauses, and the longest pause.
+const STRIDE: u32 = 32;
+const REST: Duration = Duration::from_millis(20);
+
 type Sealed = Result<Vec<SegmentFile>, JournalError>;
 
 /// How often it is looked for segments that are too old or too much.
@@ -139,14 +143,14 @@ impl<F: Fn()> Worker<F> {
             match self.commands.recv_timeout(TICK) {
                 Ok(Command::Seal(answer)) => {
                     // Whoever asked may be gone.
-                    let _ = answer.send(self.seal());
+                    let _ = answer.send(self.seal(Pace::Full));
                 }
                 Ok(Command::Work(work)) => {
                     self.alone(|| work(&self.tail));
                     (self.on_sealed)();
                 }
                 Ok(Command::Stop(answer)) => {
-                    let sealed = if self.settings.seal_on_close { self.seal() } else { Ok(Vec::new()) };
+                    let sealed = if self.settings.seal_on_close { self.seal(Pace::Full) } else { Ok(Vec::new()) };
                     let _ = answer.send(sealed);
                     return;
                 }
@@ -174,7 +178,8 @@ impl<F: Fn()> Worker<F> {
         let due = failed
             || most >= self.settings.seal_after_events as u64
             || age >= Duration::from_secs(self.settings.seal_after_seconds);
-        if due && let Err(error) = self.seal() {
+        let pace = if most > 4 * self.settings.seal_after_events as u64 { Pace::Full } else { Pace::half(&self.commands) };
+        if due && let Err(error) = self.seal(pace) {
             tracing::error!(%error, "the journal's tail cannot be closed into segments; its events stay in the tail");
         }
     }
@@ -213,9 +218,9 @@ impl<F: Fn()> Worker<F> {
         work()
     }
 
-    fn seal(&mut self) -> Sealed {
+    fn seal(&mut self, pace: Pace) -> Sealed {
         self.waiting_since = None;
-        let sealed = self.seal_all();
+        let sealed = self.seal_all(pace);
         let failure = sealed.as_ref().err().map(ToString::to_string);
         if failure.is_some() {
             self.paused_until = Instant::now() + PAUSE;
@@ -225,10 +230,11 @@ impl<F: Fn()> Worker<F> {
         sealed
     }
 
-    fn seal_all(&self) -> Sealed {
-        let mut files = seal_kind::<Decision>(&self.tail, self.settings.seal_after_events)?;
-        files.extend(seal_kind::<Feedback>(&self.tail, self.settings.seal_after_events)?);
-        files.extend(seal_kind::<RouteChange>(&self.tail, self.settings.seal_after_events)?);
+    fn seal_all(&self, mut pace: Pace) -> Sealed {
+        let most = self.settings.seal_after_events;
+        let mut files = seal_kind::<Decision>(&self.tail, most, &mut pace)?;
+        files.extend(seal_kind::<Feedback>(&self.tail, most, &mut pace)?);
+        files.extend(seal_kind::<RouteChange>(&self.tail, most, &mut pace)?);
         let before = Utc::now() - TimeDelta::days(i64::from(self.settings.id_days));
         self.tail.write(|store| store.forget_ids::<Decision>(before))?;
         self.tail.write(|store| store.forget_ids::<Feedback>(before))?;
@@ -252,7 +258,7 @@ fn recover_kind<E: Event>(tail: &Tail) -> Result<(), JournalError> {
             last = range.last,
             "finishing a segment that was interrupted"
         );
-        close_range::<E>(tail, range)?;
+        close_range::<E>(tail, range, &mut Pace::Full)?;
     }
     let waiting = tail.read(|store| Ok(store.last::<E>()? - store.sealed::<E>()?))?;
     if waiting > 0 {
@@ -262,7 +268,7 @@ fn recover_kind<E: Event>(tail: &Tail) -> Result<(), JournalError> {
 }
 
 /// Closes everything of the kind that is in the tail now, in segments of at most `most` events.
-fn seal_kind<E: Event>(tail: &Tail, most: usize) -> Sealed {
+fn seal_kind<E: Event>(tail: &Tail, most: usize, pace: &mut Pace) -> Sealed {
     let last = tail.read(Store::last::<E>)?;
     let mut files = Vec::new();
     loop {
@@ -279,25 +285,59 @@ fn seal_kind<E: Event>(tail: &Tail, most: usize) -> Sealed {
                 range
             }
         };
-        files.extend(close_range::<E>(tail, range)?);
+        files.extend(close_range::<E>(tail, range, pace)?);
     }
 }
 
 /// Writes the files of a noted range, then removes it from the tail.
-fn close_range<E: Event>(tail: &Tail, range: Range) -> Sealed {
-    let files = write_range::<E>(tail, range)?;
+fn close_range<E: Event>(tail: &Tail, range: Range, pace: &mut Pace) -> Sealed {
+    let files = write_range::<E>(tail, range, pace)?;
     tail.write(|store| store.end_seal::<E>(range, &files))?;
     tracing::debug!(kind = E::KIND, first = range.first, last = range.last, "segment closed");
     Ok(files.files)
 }
 
-fn write_range<E: Event>(tail: &Tail, range: Range) -> Result<SegmentRecord, JournalError> {
+fn write_range<E: Event>(tail: &Tail, range: Range, pace: &mut Pace) -> Result<SegmentRecord, JournalError> {
     let places = tail.read(|store| store.places::<E>(range))?;
     let name = format!("{}-{:012}-{:012}", tail.writer(), range.first, range.last);
     let until = places.iter().map(Place::time).max().unwrap_or_default();
     let files = write_places(tail.folder(), &name, places, |&sequence| {
+        pace.step();
         let gone = || JournalError::Write(format!("event {sequence} of {} has left the tail", E::KIND));
         tail.read(|store| store.event::<E>(sequence))?.ok_or_else(gone)
     })?;
     Ok(SegmentRecord { last: range.last, until, files })
+}
+
+/// How fast a range is closed.
+enum Pace {
+    /// As fast as it goes: somebody waits for it, or the tail grows faster than it is closed.
+    Full,
+    /// At half of a processor, so that the requests that come meanwhile do not all wait for it.
+    Half {
+        /// When the work since the last pause began.
+        since: Instant,
+        /// Events since then.
+        events: u32,
+        /// Whoever asks for something does not wait for the pauses.
+        asked: Receiver<Command>,
+    },
+}
+
+impl Pace {
+    fn half(asked: &Receiver<Command>) -> Self {
+        Self::Half { since: Instant::now(), events: 0, asked: asked.clone() }
+    }
+
+    /// Called for each event; pauses now and then for as long as the work took.
+    fn step(&mut self) {
+        let Self::Half { since, events, asked } = self else { return };
+        *events += 1;
+        if !asked.is_empty() {
+            *self = Self::Full;
+        } else if *events == STRIDE {
+            thread::sleep(since.elapsed().min(REST));
+            (*since, *events) = (Instant::now(), 0);
+        }
+    }
 }

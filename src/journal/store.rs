@@ -93,12 +93,12 @@ impl Store {
         std::fs::create_dir_all(&folder).map_err(|error| failed(error.into()))?;
         // Packing events costs more than it saves: most of them is numbers, and none of them stays for long.
         let database = Database::builder(store)
-            .cache_size(16 * 1024 * 1024)
+            .cache_size(8 * 1024 * 1024)
             .journal_compression(CompressionType::None)
             .open()
             .map_err(failed)?;
         let keyspace = |name: String| {
-            let options = || KeyspaceCreateOptions::default().max_memtable_size(16 * 1024 * 1024);
+            let options = || KeyspaceCreateOptions::default().max_memtable_size(8 * 1024 * 1024);
             database.keyspace(&name, options).map_err(failed)
         };
         let kind = |name: &str| -> Result<Kind, JournalError> {
@@ -493,15 +493,16 @@ impl<'de> Deserialize<'de> for Order {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Order, A::Error> {
                 let missing = || de::Error::custom("an event without id or time");
                 let (_, id) = map.next_entry::<IgnoredAny, String>()?.ok_or_else(missing)?;
-                // What follows the time, the whole of the features, is not looked at.
+                let mut time = None;
                 while let Some(name) = map.next_key::<&str>()? {
                     if name == "time" {
-                        let time = DateTime::from_timestamp_micros(map.next_value()?).ok_or_else(missing)?;
-                        return Ok(Order { id, time });
+                        time = Some(map.next_value()?);
+                    } else {
+                        map.next_value::<IgnoredAny>()?;
                     }
-                    map.next_value::<IgnoredAny>()?;
                 }
-                Err(missing())
+                let time = time.and_then(DateTime::from_timestamp_micros).ok_or_else(missing)?;
+                Ok(Order { id, time })
             }
         }
 

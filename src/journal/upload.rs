@@ -223,7 +223,7 @@ impl Upload {
             if noted.dropped || self.keep.is_some_and(|keep| Utc::now() - noted.at >= keep) {
                 self.drop_copies(noted)?;
             }
-            if self.has_left(noted) {
+            if !here.contains_key(path) && self.has_left(noted) {
                 self.take_back(path, noted).await?;
             }
         }

@@ -116,6 +116,11 @@ impl Features {
         Self(Vec::with_capacity(capacity))
     }
 
+    /// Features by names of which none stands twice, as whoever kept them knows; they are not compared.
+    pub fn from_unique<'a>(pairs: impl ExactSizeIterator<Item = (&'a str, FeatureValue)>) -> Self {
+        Self(pairs.map(|(name, value)| (name.into(), value)).collect())
+    }
+
     /// Adds a feature; a name that stands twice is an error.
     pub(crate) fn push(&mut self, name: CompactString, value: FeatureValue) -> Result<(), String> {
         if self.get(&name).is_some() {
@@ -210,8 +215,16 @@ impl<'de> Deserialize<'de> for Features {
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Features, A::Error> {
                 let mut features = Features::with_capacity(map.size_hint().unwrap_or(8).min(1024));
+                let mut seen = 0;
                 while let Some((name, value)) = map.next_entry::<CompactString, FeatureValue>()? {
-                    features.push(name, value).map_err(A::Error::custom)?;
+                    // Only a name that shares its bit with an earlier one can be one of them.
+                    let bit = bit(&name);
+                    if seen & bit == 0 {
+                        features.0.push((name, value));
+                    } else {
+                        features.push(name, value).map_err(A::Error::custom)?;
+                    }
+                    seen |= bit;
                 }
                 Ok(features)
             }
@@ -219,6 +232,12 @@ impl<'de> Deserialize<'de> for Features {
 
         deserializer.deserialize_map(MapVisitor)
     }
+}
+
+/// One bit of 64, by the name.
+fn bit(name: &str) -> u64 {
+    let hash = |hash: u64, &byte| (hash.rotate_left(5) ^ u64::from(byte)).wrapping_mul(0x517c_c1b7_2722_0a95);
+    1 << (name.as_bytes().iter().fold(0, hash) >> 58)
 }
 
 impl JsonSchema for Features {
@@ -343,8 +362,60 @@ mod tests {
 
     #[test]
     fn a_name_given_twice_is_refused() {
-        let error = serde_json::from_str::<Features>(r#"{"age": 1, "age": 2}"#).unwrap_err();
-        assert!(error.to_string().contains("`age` is given twice"), "{error}");
+        let names: Vec<String> = (0..100).map(|index| format!("\"f{index}\": 1")).collect();
+        let all = |names: &[String]| serde_json::from_str::<Features>(&format!("{{{}}}", names.join(", ")));
+        assert_eq!(all(&names).unwrap().len(), 100);
+        for twice in [0, 57, 99] {
+            let error = all(&[&names[..], &names[twice..=twice]].concat()).unwrap_err();
+            assert!(error.to_string().contains(&format!("`f{twice}` is given twice")), "{error}");
+        }
+    }
+
+    #[test]
+    fn stored_values_come_back_to_the_bit() {
+        #[derive(Serialize, Deserialize)]
+        struct Kept(#[serde(with = "stored")] Features);
+
+        let numbers = [0.0, -0.0, 0.1, 0.5, 41.0, 16_777_217.0, f64::MAX, f64::MIN_POSITIVE, f64::from(f32::MAX)];
+        let mut features: Features =
+            numbers.iter().enumerate().map(|(index, &number)| (format!("f{index}"), number)).collect();
+        features.insert("city", "Oslo");
+        features.insert("taste", vec![0.25, -1.0]);
+        let bits = |features: &Features| {
+            let bits = |(name, value): (&str, &FeatureValue)| match value {
+                FeatureValue::Number(number) => format!("{name} {:x}", number.to_bits()),
+                other => format!("{name} {other:?}"),
+            };
+            features.iter().map(bits).collect::<Vec<_>>()
+        };
+        let bytes = rmp_serde::to_vec_named(&Kept(features.clone())).unwrap();
+        let Kept(read) = rmp_serde::from_slice(&bytes).unwrap();
+        assert_eq!(bits(&read), bits(&features));
+    }
+
+    #[test]
+    fn cells_of_older_tails_still_read() {
+        #[derive(Deserialize)]
+        struct Kept {
+            #[serde(with = "stored")]
+            user: Features,
+        }
+
+        let user = serde_json::json!({
+            "age": {"number": 41.0, "text": null, "vector": null},
+            "city": {"number": null, "text": "Oslo", "vector": null},
+            "taste": {"number": null, "text": null, "vector": [0.5, 1.0]},
+        });
+        let bytes = rmp_serde::to_vec_named(&serde_json::json!({ "user": user })).unwrap();
+        let expected: Features =
+            [("age", FeatureValue::Number(41.0)), ("city", "Oslo".into()), ("taste", vec![0.5, 1.0].into())]
+                .into_iter()
+                .collect();
+        assert_eq!(rmp_serde::from_slice::<Kept>(&bytes).unwrap().user, expected);
+        let two = serde_json::json!({"user": {"age": {"number": 1.0, "text": "1", "vector": null}}});
+        assert!(rmp_serde::from_slice::<Kept>(&rmp_serde::to_vec_named(&two).unwrap()).is_err());
+        let object = serde_json::from_str::<Features>(r#"{"age": {"number": 1}}"#).unwrap_err();
+        assert!(object.to_string().contains("expected a number"), "{object}");
     }
 
     #[test]

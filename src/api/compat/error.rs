@@ -1,7 +1,7 @@
 //! Errors in the Personalizer's form, whatever part of the service they come from.
 
 use axum::extract::{Query, Request};
-use axum::http::{HeaderName, HeaderValue, StatusCode, Uri, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 
 use super::{DATED, ROOT, VERSIONS};
 use crate::api::Problem;
+use crate::api::form::{Said, carry_over};
 use crate::compat::{CompatError, FeatureError};
 
 /// The header that repeats the code.
@@ -60,17 +61,6 @@ pub struct Refusal {
     target: Option<String>,
 }
 
-/// What a problem of another part of the service says, in the extensions of its answer.
-#[derive(Debug, Clone)]
-pub struct Noted {
-    /// The status.
-    pub status: StatusCode,
-    /// What is wrong.
-    pub detail: String,
-    /// The field at fault.
-    pub field: Option<String>,
-}
-
 impl Refusal {
     /// A field at fault.
     pub fn of(code: &'static str, target: impl Into<String>, problem: impl AsRef<str>) -> Self {
@@ -91,7 +81,7 @@ impl Refusal {
 
     /// A problem of another part of the service; `code` is that of a request that is not valid.
     pub fn from_problem(problem: Problem, code: &'static str) -> Self {
-        let Noted { status, detail, field } = problem.noted();
+        let Said { status, detail, field } = problem.said();
         Self { target: field, ..Self::from_status(status, detail, code) }
     }
 
@@ -179,13 +169,10 @@ impl From<CompatError> for Refusal {
     }
 }
 
-/// Answers in the Personalizer's form whatever is asked under its root: its version is checked first, and errors of every
-/// part of the service are written as it published them.
-pub async fn translate(request: Request, next: Next) -> Response {
-    let Some(rest) = request.uri().path().strip_prefix(ROOT).filter(|rest| rest.is_empty() || rest.starts_with('/'))
-    else {
-        return next.run(request).await;
-    };
+/// Answers what is asked below [`ROOT`]: the version that it names is checked first, and errors of every part of the
+/// service are written as the Personalizer published them.
+pub async fn speak(request: Request, next: Next) -> Response {
+    let rest = request.uri().path().strip_prefix(ROOT).unwrap_or_default();
     let (version, head) = match version(rest, request.uri()) {
         Ok(found) => found,
         Err(refusal) => return refusal.answer(""),
@@ -193,17 +180,13 @@ pub async fn translate(request: Request, next: Next) -> Response {
     let mut answer = next.run(request).await;
     let extensions = answer.extensions_mut();
     let refusal = extensions.remove::<Refusal>().or_else(|| {
-        let Noted { status, detail, field } = extensions.remove::<Noted>()?;
+        let Said { status, detail, field } = extensions.remove()?;
         let message = instead(&head, status).map_or(detail, ToOwned::to_owned);
         Some(Refusal { target: field, ..Refusal::from_status(status, message, "BadRequest") })
     });
     let Some(refusal) = refusal else { return answer };
     let mut written = refusal.answer(&version);
-    for (name, value) in answer.headers() {
-        if name != header::CONTENT_LENGTH && !written.headers().contains_key(name) {
-            written.headers_mut().append(name.clone(), value.clone());
-        }
-    }
+    carry_over(answer.headers(), written.headers_mut());
     written
 }
 

@@ -8,7 +8,7 @@ mod model;
 mod multislot;
 mod rank;
 
-pub use error::{Noted, translate};
+pub use error::speak;
 
 use utoipa::openapi::path::{Operation, ParameterBuilder, ParameterIn};
 use utoipa::openapi::{Content, ObjectBuilder, OpenApi, Ref, Required, ResponseBuilder, Type};

@@ -26,6 +26,9 @@ use super::deadline::{Deadline, missed};
 use super::{App, Problem, health};
 use crate::serving::{LoadedPolicy, RecommendError, RegistryError};
 
+/// Where everything is.
+pub const ROOT: &str = "/v2";
+
 /// What the service is, by the Open Inference Protocol
 #[utoipa::path(get, path = "/v2", tag = "inference", responses((status = 200, description = "Name, version and extensions", body = ServerMetadata)))]
 pub async fn server() -> Json<ServerMetadata> {
