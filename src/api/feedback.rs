@@ -56,7 +56,7 @@ impl<'de> Deserialize<'de> for FeedbackRequest {
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FeedbackEvent {
-    /// The caller's id of this event, at most 256 bytes: the same id again is the same event and counts once. The
+    /// The caller's id of this event, at most 256 characters: the same id again is the same event and counts once. The
     /// service makes a UUIDv7 where absent.
     #[schema(example = "click-81723-1", min_length = 1, max_length = 256, pattern = r"^[^\x00-\x1f\x7f-\x9f]+$")]
     #[serde(default)]

@@ -38,7 +38,7 @@ pub struct RecommendRequest {
     #[schema(example = "open-bandit")]
     #[serde(default)]
     pub policy: Option<String>,
-    /// The caller's id for this decision, at most 256 bytes; the service makes a UUIDv7 where absent. The same id
+    /// The caller's id for this decision, at most 256 characters; the service makes a UUIDv7 where absent. The same id
     /// again is answered with the recorded decision, so a request may be repeated safely.
     #[schema(example = "page-view-81723", min_length = 1, max_length = 256, pattern = r"^[^\x00-\x1f\x7f-\x9f]+$")]
     #[serde(default)]

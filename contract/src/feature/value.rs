@@ -76,6 +76,10 @@ impl<'de> Deserialize<'de> for FeatureValue {
             fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut sequence: A) -> Result<FeatureValue, A::Error> {
                 let mut vector = Vec::with_capacity(sequence.size_hint().unwrap_or(0).min(4096));
                 while let Some(element) = sequence.next_element::<f32>()? {
+                    // What is infinite would be written as null, and could not be read back.
+                    if !element.is_finite() {
+                        return Err(A::Error::custom("an embedding's numbers must fit a 32-bit float"));
+                    }
                     vector.push(element);
                 }
                 Ok(FeatureValue::Vector(vector))
@@ -308,6 +312,13 @@ mod tests {
     fn a_name_given_twice_is_refused() {
         let error = serde_json::from_str::<Features>(r#"{"age": 1, "age": 2}"#).unwrap_err();
         assert!(error.to_string().contains("`age` is given twice"), "{error}");
+    }
+
+    #[test]
+    fn a_number_that_could_not_be_read_back_is_refused() {
+        for (text, taken) in [("[3.4e38, -3.4e38]", true), ("[1, 1e39]", false), ("[-1e39]", false)] {
+            assert_eq!(serde_json::from_str::<FeatureValue>(text).is_ok(), taken, "{text}");
+        }
     }
 
     #[test]

@@ -18,7 +18,8 @@ What `openapi.yaml` describes, for reading; the service shows it too, at `GET /o
 /// # Errors
 /// A description that is no JSON, which would be a defect.
 pub fn page() -> anyhow::Result<String> {
-    let description = serde_json::to_value(api::openapi(api::KeysNeeded::Perhaps)).context("the description is no JSON")?;
+    let description =
+        serde_json::to_value(api::openapi(api::KeysNeeded::Perhaps)).context("the description is no JSON")?;
     let mut text = generated("HTTP interface", ABOUT);
     let empty = Vec::new();
     for tag in description["tags"].as_array().unwrap_or(&empty) {
