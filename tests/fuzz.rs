@@ -33,6 +33,7 @@ fn variants(input: &[u8], of_each: usize) -> impl Iterator<Item = Vec<u8>> {
     std::iter::once(input.to_vec()).chain(cut).chain(flipped)
 }
 
+/// Runs a target's corpus and variants of each input.
 fn run(name: &str, of_each: usize) {
     let (_, target): &(_, Target) = targets::TARGETS.iter().find(|(known, _)| *known == name).unwrap();
     for (input, bytes) in corpus(name) {
@@ -57,6 +58,23 @@ fn models() {
 }
 
 #[test]
+fn dsjson() {
+    run("dsjson", 25);
+}
+
+#[test]
 fn journals() {
+    let sound = targets::sound_log();
+    for id in ["first", "second", "third"] {
+        assert!(sound.windows(id.len()).any(|bytes| bytes == id.as_bytes()), "the log lacks `{id}`");
+    }
+    if std::env::var_os("UPDATE").is_some() {
+        let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/journal");
+        fs::create_dir_all(&corpus).unwrap();
+        fs::write(corpus.join("sound"), &sound).unwrap();
+        fs::write(corpus.join("torn"), &sound[..sound.len() - 9]).unwrap();
+    }
+    // The corpus was written by the store as it was; this is what it writes now.
+    variants(&sound, 10).for_each(|bytes| targets::journal(&bytes));
     run("journal", 10);
 }
