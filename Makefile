@@ -8,11 +8,13 @@ export CARGO_TARGET_DIR := $(shell . scripts/lib.sh && printf %s "$$CARGO_TARGET
 with_redis = redis=$$(scripts/redis.sh) && SLATED_TEST_REDIS="$$redis"
 with_python = python=$$(scripts/python.sh) && SLATED_TEST_PYTHON="$$python"
 with_node = node=$$(scripts/node.sh) && SLATED_TEST_NODE="$$node"
+with_api = api=$$(scripts/python.sh api) && SLATED_TEST_PYTHON_API="$$api"
+with_clients = clients=$$(scripts/npm.sh clients) && SLATED_TEST_NPM_CLIENTS="$$clients"
 with_personalizer = npm=$$(scripts/npm.sh personalizer) && SLATED_TEST_NPM_PERSONALIZER="$$npm"
 with_models = models=$$(scripts/python.sh models) && SLATED_TEST_MODELS_PYTHON="$$models"
 with_torch = torch=$$(scripts/python.sh torch) && SLATED_TEST_TORCH_PYTHON="$$torch"
 
-.PHONY: help setup demo test test-torch chaos bench evaluation build book reference fmt lint lint-format lint-rust lint-scripts lint-deploy audit clean
+.PHONY: help setup demo test test-torch clients chaos bench evaluation build book reference fmt lint lint-format lint-rust lint-scripts lint-deploy audit clean
 
 help: ## Say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -27,12 +29,16 @@ demo: setup ## Walk the whole loop on real data, then keep serving until Ctrl-C
 test: setup ## Run every test
 	$(with_redis) && export SLATED_TEST_REDIS && $(with_node) && export SLATED_TEST_NODE && \
 		$(with_personalizer) && export SLATED_TEST_NPM_PERSONALIZER && \
+		$(with_clients) && export SLATED_TEST_NPM_CLIENTS && $(with_api) && export SLATED_TEST_PYTHON_API && \
 		$(with_models) && export SLATED_TEST_MODELS_PYTHON && \
 		$(with_python) cargo test --workspace --locked
 
 test-torch: setup ## Run the test of examples/pytorch, for which PyTorch is fetched (4 GB)
 	$(with_models) && export SLATED_TEST_MODELS_PYTHON && $(with_torch) && export SLATED_TEST_TORCH_PYTHON && \
 		cargo test --workspace --locked --test examples -- --ignored
+
+clients: ## Make typed clients for Python and TypeScript in clients/
+	scripts/clients.sh
 
 chaos: setup ## Kill the service 100 times under load, and compare what it acknowledged with what is readable
 	SLATED_CHAOS_ROUNDS=$${SLATED_CHAOS_ROUNDS:-100} cargo test --workspace --locked --test chaos -- --nocapture

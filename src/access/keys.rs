@@ -78,6 +78,12 @@ impl Keys {
         Ok(keys)
     }
 
+    /// Whether requests need one.
+    #[must_use]
+    pub const fn needed(&self) -> bool {
+        self.file.is_some()
+    }
+
     /// Reads the file again where it has changed, and says whether it has. A key that stays as it was keeps the state of its
     /// limit.
     ///

@@ -11,6 +11,7 @@ use super::{App, Problem};
 #[derive(Debug, Serialize, ToSchema)]
 pub struct SealedSegments {
     /// Their files, relative to the journal's folder.
+    #[schema(example = json!(["decisions/date=2026-01-31/0197f3a2-5b7c-7c3e-9d52-3b1f0e6a9c11.parquet"]))]
     pub files: Vec<String>,
     /// How many events they hold.
     #[schema(example = 1200)]

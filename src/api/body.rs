@@ -33,15 +33,21 @@ pub fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let path = error.path().to_string();
         let inner = error.into_inner();
-        let whole = path == ".";
-        if !whole && inner.is_data() {
-            Problem::invalid(path, inner.to_string())
-        } else {
-            Problem::malformed(inner.to_string())
-        }
+        if inner.is_data() { misshapen(&path, &inner.to_string()) } else { Problem::malformed(inner.to_string()) }
     })?;
     deserializer.end().map_err(|error| Problem::malformed(error.to_string()))?;
     Ok(value)
+}
+
+/// JSON of another shape than it must have. serde tells of a missing field in words alone, and of the whole by a dot.
+fn misshapen(path: &str, message: &str) -> Problem {
+    let part = (path != ".").then_some(path);
+    match message.strip_prefix("missing field `").and_then(|rest| rest.split('`').next()) {
+        Some(name) => {
+            Problem::invalid(part.map_or_else(|| name.to_owned(), |part| format!("{part}.{name}")), "is missing")
+        }
+        None => Problem::invalid(part.unwrap_or("(body)"), message),
+    }
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

@@ -3,22 +3,24 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use slated_contract::event::check_identifier;
 use slated_contract::feature::Features;
 use utoipa::ToSchema;
 
 use super::body::JsonBody;
+use super::url::PathOf;
 use super::{App, Problem};
 use crate::catalogue::{Change, Kind};
+use crate::schema;
 
 /// The features of an item or a user.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FeaturesRequest {
     /// All of its features, by name; those it had and that are not here are gone.
-    #[schema(value_type = Object, example = json!({"price": 19.9, "category": "shoes"}))]
+    #[schema(value_type = schema::Features)]
     pub features: Features,
 }
 
@@ -30,6 +32,7 @@ pub struct ChangesRequest {
     #[serde(default)]
     pub put: Vec<EntityRequest>,
     /// Ids to remove; one that is not there is passed over.
+    #[schema(value_type = Vec<schema::Identifier>)]
     #[serde(default)]
     pub delete: Vec<String>,
 }
@@ -39,10 +42,10 @@ pub struct ChangesRequest {
 #[serde(deny_unknown_fields)]
 pub struct EntityRequest {
     /// Its id.
-    #[schema(example = "shirt-2")]
+    #[schema(example = "shirt-2", min_length = 1, max_length = 256, pattern = r"^[^\x00-\x1f\x7f-\x9f]+$")]
     pub id: String,
     /// All of its features, by name.
-    #[schema(value_type = Object)]
+    #[schema(value_type = schema::Features)]
     #[serde(default)]
     pub features: Features,
 }
@@ -57,7 +60,7 @@ pub struct Entity {
     #[schema(example = 7)]
     pub version: u64,
     /// Its features.
-    #[schema(value_type = Object)]
+    #[schema(value_type = schema::Features)]
     pub features: Features,
 }
 
@@ -105,59 +108,68 @@ async fn change(app: &App, kind: Kind, request: ChangesRequest) -> Result<Json<C
 }
 
 /// Read an item
+///
+/// Its features as they were last set, and the version of the catalogue at which they were.
 #[utoipa::path(
     get,
     path = "/items/{id}",
     tag = "catalogue",
-    params(("id" = String, Path, description = "The item's id")),
+    params(("id" = String, Path, description = "The item's id", example = "shirt-2", min_length = 1, max_length = 256, pattern = r"^[^\x00-\x1f\x7f-\x9f]+$")),
     responses(
         (status = 200, description = "The item", body = Entity),
         (status = 404, description = "The catalogue does not know it", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub async fn item(State(app): State<App>, Path(id): Path<String>) -> Result<Json<Entity>, Problem> {
+pub async fn item(State(app): State<App>, PathOf(id): PathOf<String>) -> Result<Json<Entity>, Problem> {
     found(&app, Kind::Items, id)
 }
 
 /// Set an item's features
+///
+/// All of them at once: those it had and that the request leaves out are gone. Answered once the change is kept.
 #[utoipa::path(
     put,
     path = "/items/{id}",
     tag = "catalogue",
-    params(("id" = String, Path, description = "The item's id")),
+    params(("id" = String, Path, description = "The item's id", example = "shirt-2", min_length = 1, max_length = 256, pattern = r"^[^\x00-\x1f\x7f-\x9f]+$")),
     request_body = FeaturesRequest,
     responses(
         (status = 200, description = "The change is kept", body = CatalogueVersion),
-        (status = 400, description = "The body is not JSON", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "A value is not acceptable", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The change cannot be kept now", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub async fn put_item(
     State(app): State<App>,
-    Path(id): Path<String>,
+    PathOf(id): PathOf<String>,
     JsonBody(request): JsonBody<FeaturesRequest>,
 ) -> Result<Json<CatalogueVersion>, Problem> {
     put(&app, Kind::Items, id, request.features).await
 }
 
 /// Remove an item
+///
+/// Requests that name it by its id alone are refused from then on. Answered once the change is kept.
 #[utoipa::path(
     delete,
     path = "/items/{id}",
     tag = "catalogue",
-    params(("id" = String, Path, description = "The item's id")),
+    params(("id" = String, Path, description = "The item's id", example = "shirt-2", min_length = 1, max_length = 256, pattern = r"^[^\x00-\x1f\x7f-\x9f]+$")),
     responses(
         (status = 200, description = "It is removed", body = CatalogueVersion),
         (status = 404, description = "The catalogue does not know it", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The change cannot be kept now", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub async fn delete_item(State(app): State<App>, Path(id): Path<String>) -> Result<Json<CatalogueVersion>, Problem> {
+pub async fn delete_item(
+    State(app): State<App>,
+    PathOf(id): PathOf<String>,
+) -> Result<Json<CatalogueVersion>, Problem> {
     delete(&app, Kind::Items, id).await
 }
 
 /// Change many items
+///
+/// All of the changes are kept, or none. What is removed is removed after what is set.
 #[utoipa::path(
     post,
     path = "/items:batch",
@@ -165,9 +177,6 @@ pub async fn delete_item(State(app): State<App>, Path(id): Path<String>) -> Resu
     request_body = ChangesRequest,
     responses(
         (status = 200, description = "All changes are kept", body = CatalogueVersion),
-        (status = 400, description = "The body is not JSON", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "The body is too large", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "A value is not acceptable; nothing was changed", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The changes cannot be kept now", body = Problem, content_type = "application/problem+json"),
     )
 )]
@@ -179,59 +188,68 @@ pub async fn change_items(
 }
 
 /// Read a user
+///
+/// The features as they were last set, and the version of the catalogue at which they were.
 #[utoipa::path(
     get,
     path = "/users/{id}",
     tag = "catalogue",
-    params(("id" = String, Path, description = "The user's id")),
+    params(("id" = String, Path, description = "The user's id", example = "user-42", min_length = 1, max_length = 256, pattern = r"^[^\x00-\x1f\x7f-\x9f]+$")),
     responses(
         (status = 200, description = "The user", body = Entity),
         (status = 404, description = "The catalogue does not know it", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub async fn user(State(app): State<App>, Path(id): Path<String>) -> Result<Json<Entity>, Problem> {
+pub async fn user(State(app): State<App>, PathOf(id): PathOf<String>) -> Result<Json<Entity>, Problem> {
     found(&app, Kind::Users, id)
 }
 
 /// Set a user's features
+///
+/// All of them at once: those that the request leaves out are gone. Answered once the change is kept.
 #[utoipa::path(
     put,
     path = "/users/{id}",
     tag = "catalogue",
-    params(("id" = String, Path, description = "The user's id")),
+    params(("id" = String, Path, description = "The user's id", example = "user-42", min_length = 1, max_length = 256, pattern = r"^[^\x00-\x1f\x7f-\x9f]+$")),
     request_body = FeaturesRequest,
     responses(
         (status = 200, description = "The change is kept", body = CatalogueVersion),
-        (status = 400, description = "The body is not JSON", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "A value is not acceptable", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The change cannot be kept now", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub async fn put_user(
     State(app): State<App>,
-    Path(id): Path<String>,
+    PathOf(id): PathOf<String>,
     JsonBody(request): JsonBody<FeaturesRequest>,
 ) -> Result<Json<CatalogueVersion>, Problem> {
     put(&app, Kind::Users, id, request.features).await
 }
 
 /// Remove a user
+///
+/// What the catalogue knows of them; what the journal knows is removed by `DELETE /users/{id}/events`.
 #[utoipa::path(
     delete,
     path = "/users/{id}",
     tag = "catalogue",
-    params(("id" = String, Path, description = "The user's id")),
+    params(("id" = String, Path, description = "The user's id", example = "user-42", min_length = 1, max_length = 256, pattern = r"^[^\x00-\x1f\x7f-\x9f]+$")),
     responses(
         (status = 200, description = "It is removed", body = CatalogueVersion),
         (status = 404, description = "The catalogue does not know it", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The change cannot be kept now", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub async fn delete_user(State(app): State<App>, Path(id): Path<String>) -> Result<Json<CatalogueVersion>, Problem> {
+pub async fn delete_user(
+    State(app): State<App>,
+    PathOf(id): PathOf<String>,
+) -> Result<Json<CatalogueVersion>, Problem> {
     delete(&app, Kind::Users, id).await
 }
 
 /// Change many users
+///
+/// All of the changes are kept, or none. What is removed is removed after what is set.
 #[utoipa::path(
     post,
     path = "/users:batch",
@@ -239,9 +257,6 @@ pub async fn delete_user(State(app): State<App>, Path(id): Path<String>) -> Resu
     request_body = ChangesRequest,
     responses(
         (status = 200, description = "All changes are kept", body = CatalogueVersion),
-        (status = 400, description = "The body is not JSON", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "The body is too large", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "A value is not acceptable; nothing was changed", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The changes cannot be kept now", body = Problem, content_type = "application/problem+json"),
     )
 )]

@@ -47,8 +47,12 @@ pub fn missed(outcome: &'static str) {
 
 fn limit(headers: &HeaderMap, most: u64) -> Result<Duration, Problem> {
     let Some(value) = headers.get(HEADER) else { return Ok(Duration::from_millis(most)) };
-    let wanted = value.to_str().ok().and_then(|text| text.trim().parse::<u64>().ok()).filter(|&wanted| wanted > 0);
-    let wanted = wanted
-        .ok_or_else(|| Problem::invalid(HEADER, "must be a whole number of milliseconds, at least 1".to_owned()))?;
+    let digits = value.to_str().map(str::trim).unwrap_or_default();
+    let whole = !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit());
+    if !whole || digits.bytes().all(|digit| digit == b'0') {
+        return Err(Problem::invalid(HEADER, "must be a whole number of milliseconds, at least 1"));
+    }
+    // A number of more digits than any has is over the limit as well.
+    let wanted = digits.parse().unwrap_or(u64::MAX);
     Ok(Duration::from_millis(wanted.min(most)))
 }

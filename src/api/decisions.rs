@@ -1,8 +1,7 @@
 //! `GET /decisions/{id}`.
 
 use axum::Json;
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use slated_contract::event::Decision;
@@ -10,8 +9,10 @@ use slated_contract::feature::Features;
 use utoipa::ToSchema;
 
 use super::recommend::{AnswerQuery, RecommendResponse};
+use super::url::{PathOf, QueryOf};
 use super::{App, Problem};
-use crate::serving::explain;
+use crate::schema;
+use crate::serving::{Rules, explain};
 
 /// A decision as it was recorded.
 #[derive(Debug, Serialize, ToSchema)]
@@ -20,44 +21,53 @@ pub struct DecisionView {
     #[serde(flatten)]
     pub response: RecommendResponse,
     /// When it was decided.
+    #[schema(example = "2026-01-31T12:00:00Z")]
     pub time: DateTime<Utc>,
     /// What wrote it.
     #[schema(example = "service")]
     pub source: String,
     /// SHA-256 of the model, in hex.
+    #[schema(example = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08")]
     pub model_sha256: Option<String>,
     /// The exploration settings in force.
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<schema::Exploration>)]
     pub exploration: Option<serde_json::Value>,
     /// Seeds everything random in the decision.
+    #[schema(example = 7_021_862_394_514_i64)]
     pub seed: Option<i64>,
     /// The user.
+    #[schema(example = "user-42")]
     pub user_id: Option<String>,
     /// The session.
+    #[schema(example = "session-7")]
     pub session_id: Option<String>,
     /// Raw user features.
-    #[schema(value_type = Object)]
+    #[schema(value_type = schema::Features)]
     pub user: Features,
     /// Raw context features.
-    #[schema(value_type = Object)]
+    #[schema(value_type = schema::Features)]
     pub context: Features,
     /// Session features as the policy saw them.
-    #[schema(value_type = Object)]
+    #[schema(value_type = schema::Features)]
     pub session: Features,
     /// What the slate was chosen from.
     pub candidates: Vec<CandidateView>,
     /// The request of several slots that this was one of.
+    #[schema(example = "page-view-81723")]
     pub page_id: Option<String>,
     /// The pinned items and business constraints that it was drawn under.
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<Rules>)]
     pub rules: Option<serde_json::Value>,
     /// The caller's own order; empty where it is that of the candidates.
+    #[schema(example = json!(["shirt-2", "shirt-1"]))]
     pub baseline: Vec<String>,
     /// The version of the catalogue that lent features.
+    #[schema(example = 7)]
     pub catalogue_version: Option<i64>,
     /// Slates that were computed and not shown.
     pub alternatives: Vec<AlternativeView>,
-    /// Features that the policy saw and that are not journalled, such as `user.age`.
+    /// Features that the policy saw and that are not journalled.
+    #[schema(example = json!(["user.age"]))]
     pub omitted_features: Vec<String>,
 }
 
@@ -65,16 +75,22 @@ pub struct DecisionView {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct AlternativeView {
     /// The policy.
+    #[schema(example = "open-bandit")]
     pub policy: String,
     /// Its version.
+    #[schema(example = 2)]
     pub policy_version: i64,
     /// The slate, by item id.
+    #[schema(example = json!(["shirt-1", "shirt-2"]))]
     pub slate: Vec<String>,
     /// Its probability under this policy.
+    #[schema(example = 0.4)]
     pub propensity: f64,
     /// The probability under this policy of what was shown; absent where it cannot be computed.
+    #[schema(example = 0.1)]
     pub shown_propensity: Option<f64>,
     /// The share of positions at which the two slates hold the same item.
+    #[schema(example = 0.5)]
     pub agreement: f64,
 }
 
@@ -82,23 +98,26 @@ pub struct AlternativeView {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct CandidateView {
     /// The item's id.
+    #[schema(example = "shirt-2")]
     pub id: String,
     /// Its raw features.
-    #[schema(value_type = Object)]
+    #[schema(value_type = schema::Features)]
     pub features: Features,
     /// The policy's score.
+    #[schema(example = 0.37)]
     pub score: Option<f32>,
 }
 
 /// Read back a decision
+///
+/// With what it was made from. With `explain`, the model runs again to say why.
 #[utoipa::path(
     get,
     path = "/decisions/{id}",
     tag = "journal",
-    params(AnswerQuery, ("id" = String, Path, description = "The decision's id")),
+    params(AnswerQuery, ("id" = String, Path, description = "The decision's id", example = "page-view-81723")),
     responses(
         (status = 200, description = "The decision as it was recorded", body = DecisionView),
-        (status = 400, description = "The query is not valid", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "The journal has no such decision", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "It cannot be explained, and why", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The journal cannot be read now", body = Problem, content_type = "application/problem+json"),
@@ -106,10 +125,9 @@ pub struct CandidateView {
 )]
 pub async fn decision(
     State(app): State<App>,
-    Path(id): Path<String>,
-    answer: Result<Query<AnswerQuery>, QueryRejection>,
+    PathOf(id): PathOf<String>,
+    QueryOf(answer): QueryOf<AnswerQuery>,
 ) -> Result<Json<DecisionView>, Problem> {
-    let Query(answer) = answer.map_err(|rejection| Problem::malformed(rejection.body_text()))?;
     let journal = app.journal.clone();
     let wanted = id.clone();
     let decision =

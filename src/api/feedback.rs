@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use chrono::{DateTime, SubsecRound, Utc};
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
-use serde::de::{MapAccess, SeqAccess, Visitor};
+use serde::de::{Error as _, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use slated_contract::event::{Feedback, check_event_type, check_identifier};
 use std::fmt;
@@ -56,28 +56,28 @@ impl<'de> Deserialize<'de> for FeedbackRequest {
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FeedbackEvent {
-    /// The caller's id of this event, at most 256 bytes: the same id again is the same event and counts once. The
+    /// The caller's id of this event, at most 256 characters: the same id again is the same event and counts once. The
     /// service makes a UUIDv7 where absent.
-    #[schema(example = "click-81723-1")]
+    #[schema(example = "click-81723-1", min_length = 1, max_length = 256, pattern = r"^[^\x00-\x1f\x7f-\x9f]+$")]
     #[serde(default)]
     pub feedback_id: Option<String>,
     /// The decision it is about. It need not be known to this replica, or yet.
-    #[schema(example = "page-view-81723")]
+    #[schema(example = "page-view-81723", min_length = 1, max_length = 256, pattern = r"^[^\x00-\x1f\x7f-\x9f]+$")]
     pub decision_id: String,
     /// What happened: a lower-case name such as `click`, `dwell` or `purchase`.
-    #[schema(example = "click")]
+    #[schema(example = "click", min_length = 1, max_length = 64, pattern = r"^[a-z][a-z0-9_.-]*$")]
     pub event: String,
     /// How much: 1 for a click, seconds for a dwell, an amount for a purchase.
     #[schema(example = 1.0, default = 1.0)]
     #[serde(default = "one")]
     pub value: f64,
     /// The item it is about. The whole slate where neither item nor position is given.
-    #[schema(example = "shirt-2")]
+    #[schema(example = "shirt-2", min_length = 1, max_length = 256, pattern = r"^[^\x00-\x1f\x7f-\x9f]+$")]
     #[serde(default)]
     pub item: Option<String>,
     /// The position it is about, from 0.
-    #[schema(minimum = 0)]
-    #[serde(default)]
+    #[schema(example = 0, minimum = 0, maximum = 2147483647)]
+    #[serde(default, deserialize_with = "whole")]
     pub position: Option<i32>,
     /// When it happened, RFC 3339; now where absent.
     #[schema(example = "2026-01-31T12:00:00Z")]
@@ -87,6 +87,16 @@ pub struct FeedbackEvent {
 
 const fn one() -> f64 {
     1.0
+}
+
+/// Reads a whole number, also where it is written as `3.0`, which JSON Schema counts among the integers.
+fn whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i32>, D::Error> {
+    let Some(number) = Option::<f64>::deserialize(deserializer)? else { return Ok(None) };
+    if number.fract() == 0.0 && (f64::from(i32::MIN)..=f64::from(i32::MAX)).contains(&number) {
+        Ok(Some(number as i32))
+    } else {
+        Err(D::Error::custom(format_args!("is {number}, which is no position")))
+    }
 }
 
 /// What became of the events.
@@ -99,6 +109,7 @@ pub struct FeedbackResponse {
     #[schema(example = 0)]
     pub duplicates: usize,
     /// The ids of all, in the order in which they came.
+    #[schema(example = json!(["click-81723-1"]))]
     pub feedback_ids: Vec<String>,
 }
 
@@ -113,11 +124,6 @@ pub struct FeedbackResponse {
     request_body = FeedbackRequest,
     responses(
         (status = 200, description = "The events are kept", body = FeedbackResponse),
-        (status = 400, description = "The body is not JSON", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "The body is too large", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "The body is not declared as JSON", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "A field's value is not acceptable", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "Too many requests at once", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The journal cannot keep events now", body = Problem, content_type = "application/problem+json"),
     )
 )]

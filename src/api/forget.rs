@@ -1,17 +1,18 @@
 //! `DELETE /users/{id}/events`.
 
 use axum::Json;
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use super::url::{PathOf, QueryOf};
 use super::{App, Problem};
 use crate::journal::upkeep::{Forgetting, ForgotEvents, ForgotSegment};
 
 /// Who asks to forget, and why.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct ForgetQuery {
     /// Who asks for it; kept in the journal.
     #[param(example = "anna")]
@@ -38,10 +39,13 @@ pub struct ForgottenEvents {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct RewrittenSegment {
     /// Its file, relative to the journal's folder.
+    #[schema(example = "decisions/date=2026-01-31/0197f3a2-5b7c-7c3e-9d52-3b1f0e6a9c11.parquet")]
     pub file: String,
     /// How many events were removed.
+    #[schema(example = 3)]
     pub removed: u64,
     /// How many are left.
+    #[schema(example = 997)]
     pub left: u64,
 }
 
@@ -53,19 +57,17 @@ pub struct RewrittenSegment {
     delete,
     path = "/users/{id}/events",
     tag = "journal",
-    params(ForgetQuery, ("id" = String, Path, description = "The user's id, as requests name it")),
+    params(ForgetQuery, ("id" = String, Path, description = "The user's id, as requests name it", example = "user-42")),
     responses(
         (status = 200, description = "They are removed; none where there were none", body = ForgottenEvents),
-        (status = 400, description = "The query is not valid", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The journal cannot be read or written now; ask again", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub async fn forget(
     State(app): State<App>,
-    Path(id): Path<String>,
-    query: Result<Query<ForgetQuery>, QueryRejection>,
+    PathOf(id): PathOf<String>,
+    QueryOf(ForgetQuery { by, why }): QueryOf<ForgetQuery>,
 ) -> Result<Json<ForgottenEvents>, Problem> {
-    let Query(ForgetQuery { by, why }) = query.map_err(|rejection| Problem::malformed(rejection.body_text()))?;
     let ForgotEvents { decisions, feedback, segments } = app.journal.forget(&id, Forgetting { by, why }).await?;
     let segment = |ForgotSegment { path: file, removed, left, .. }| RewrittenSegment { file, removed, left };
     Ok(Json(ForgottenEvents { decisions, feedback, segments: segments.into_iter().map(segment).collect() }))

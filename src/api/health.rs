@@ -21,6 +21,8 @@ pub struct Health {
 const OK: Health = Health { status: "ok", version: env!("CARGO_PKG_VERSION") };
 
 /// Is the process alive?
+///
+/// It answers as long as the process takes requests, whatever else fails.
 #[utoipa::path(get, path = "/healthz", tag = "operations", responses((status = 200, description = "It is", body = Health)))]
 pub async fn healthz() -> Json<Health> {
     Json(OK)

@@ -13,6 +13,8 @@ use metrics::Histogram;
 use super::App;
 
 /// Prometheus metrics
+///
+/// They answer even while the other routes are at their limit of requests at once.
 #[utoipa::path(
     get,
     path = "/metrics",

@@ -8,6 +8,8 @@ mod catalogue;
 mod compat;
 mod deadline;
 mod decisions;
+mod describe;
+mod description;
 mod feedback;
 mod finish;
 mod forget;
@@ -24,7 +26,9 @@ mod routes;
 mod server;
 mod slots;
 mod trace;
+mod url;
 
+pub use describe::KeysNeeded;
 pub use feedback::FeedbackResponse;
 pub use problem::{Problem, ProblemField};
 pub use recommend::{CandidateRequest, RecommendRequest, RecommendResponse};
@@ -87,4 +91,6 @@ pub struct Shared {
     /// What the Personalizer's routes share.
     #[cfg(feature = "compat")]
     pub compat: crate::compat::Compat,
+    /// Its OpenAPI description, as YAML.
+    pub description: Arc<str>,
 }

@@ -13,10 +13,13 @@ use crate::journal::JournalError;
 use crate::serving::traffic::TrafficError;
 use crate::serving::{EngineError, ExplainError, RecommendError, RegistryError};
 
-/// A problem, as `application/problem+json`.
+/// A problem, as `application/problem+json` (RFC 9457).
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Problem {
-    /// Identifies the kind of problem.
+    /// Identifies the kind of problem: `urn:slated:problem:` and `malformed-url`, `malformed-body` (400),
+    /// `unauthenticated` (401), `forbidden` (403), `not-found` (404), `method-not-allowed` (405), `conflict` (409),
+    /// `body-too-large` (413), `unsupported-media-type` (415), `invalid-request` (422), `busy` (429), `internal` (500) or
+    /// `unavailable` (503).
     #[serde(rename = "type")]
     #[schema(example = "urn:slated:problem:invalid-request")]
     pub kind: String,
@@ -24,12 +27,13 @@ pub struct Problem {
     #[schema(example = "The request is not valid")]
     pub title: &'static str,
     /// The HTTP status.
-    #[schema(value_type = u16, example = 422)]
+    #[schema(value_type = u16, example = 422, minimum = 400, maximum = 599)]
     #[serde(serialize_with = "status_code")]
     pub status: StatusCode,
     /// What is wrong with this request, and what to do.
+    #[schema(example = "`slate_size` is 0, allowed are 1 to 100")]
     pub detail: String,
-    /// The fields at fault.
+    /// The fields at fault; absent where it is none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<ProblemField>,
     #[serde(skip)]
@@ -40,9 +44,10 @@ pub struct Problem {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ProblemField {
     /// Its path in the request, such as `candidates[3].features.price`.
-    #[schema(example = "candidates[3].features.price")]
+    #[schema(example = "slate_size")]
     pub field: String,
     /// What is wrong with it.
+    #[schema(example = "is 0, allowed are 1 to 100")]
     pub detail: String,
 }
 
@@ -59,6 +64,11 @@ impl Problem {
     /// 400: the body is not JSON, or not of the right form.
     pub fn malformed(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "malformed-body", "The body could not be read", detail)
+    }
+
+    /// 400: the path or the query cannot be read.
+    pub fn malformed_url(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "malformed-url", "The URL could not be read", detail)
     }
 
     /// 422: a field's value is not acceptable.

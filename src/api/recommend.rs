@@ -2,8 +2,7 @@
 
 use std::fmt;
 
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::{Extension, Json};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
@@ -17,45 +16,55 @@ use super::body::JsonBody;
 use super::deadline::{Deadline, missed};
 use super::finish::finish;
 use super::measure::count;
+use super::url::QueryOf;
 use super::{App, Problem};
 use crate::catalogue::Filter;
 use crate::journal::{Appended, JournalError, OnFailure};
+use crate::schema;
 use crate::serving::{Ask, Explanation, Pick, Pin, RecommendError, Rule, Rules, explain};
 
 /// What to recommend, to whom, out of what.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({
+    "user_id": "user-42",
+    "user": {"age": 41, "country": "NO"},
+    "context": {"device": "phone"},
+    "candidates": ["shirt-1", {"id": "shirt-2", "features": {"price": 19.9, "category": "shoes"}}],
+    "slate_size": 1,
+}))]
 pub struct RecommendRequest {
     /// The policy to ask; the service's default where absent.
     #[schema(example = "open-bandit")]
     #[serde(default)]
     pub policy: Option<String>,
-    /// The caller's id for this decision, at most 256 bytes; the service makes a UUIDv7 where absent. The same id
+    /// The caller's id for this decision, at most 256 characters; the service makes a UUIDv7 where absent. The same id
     /// again is answered with the recorded decision, so a request may be repeated safely.
-    #[schema(example = "page-view-81723")]
+    #[schema(example = "page-view-81723", min_length = 1, max_length = 256, pattern = r"^[^\x00-\x1f\x7f-\x9f]+$")]
     #[serde(default)]
     pub event_id: Option<String>,
     /// The user.
-    #[schema(example = "user-42")]
+    #[schema(example = "user-42", min_length = 1, max_length = 256, pattern = r"^[^\x00-\x1f\x7f-\x9f]+$")]
     #[serde(default)]
     pub user_id: Option<String>,
     /// The session; where absent, the user's.
-    #[schema(example = "session-7")]
+    #[schema(example = "session-7", min_length = 1, max_length = 256, pattern = r"^[^\x00-\x1f\x7f-\x9f]+$")]
     #[serde(default)]
     pub session_id: Option<String>,
     /// User features by name: numbers, strings, booleans or arrays of numbers.
-    #[schema(value_type = Object, example = json!({"age": 41, "country": "NO"}))]
+    #[schema(value_type = schema::Features)]
     #[serde(default)]
     pub user: Features,
     /// Context features by name.
-    #[schema(value_type = Object, example = json!({"device": "phone"}))]
+    #[schema(value_type = schema::Features)]
     #[serde(default)]
     pub context: Features,
     /// Session features by name, from a caller that keeps its own state; they go over those that the service keeps.
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<schema::Features>)]
     #[serde(default)]
     pub session: Option<Features>,
     /// The version that must answer, whatever the policy's route says: for tests. It must be loaded.
+    #[schema(example = 1)]
     #[serde(default)]
     pub policy_version: Option<u64>,
     /// What the slate is chosen from; this or `filter`.
@@ -68,10 +77,12 @@ pub struct RecommendRequest {
     #[schema(minimum = 1, example = 3)]
     pub slate_size: usize,
     /// Ids of items that must not be shown.
+    #[schema(example = json!(["shirt-3"]))]
     #[serde(default)]
     pub exclude: Vec<String>,
     /// The caller's own order of the candidates, best first, by id; the order of `candidates` where absent. What it
     /// leaves out comes last. It is shown where the policy does not answer in time, if the service is set so.
+    #[schema(example = json!(["shirt-2", "shirt-1"]))]
     #[serde(default)]
     pub baseline: Vec<String>,
     /// Items that stand at given positions whatever the policy says.
@@ -88,6 +99,7 @@ pub struct RecommendRequest {
 #[into_params(parameter_in = Query)]
 pub struct AnswerQuery {
     /// Whether to say why: encoded state, what moved the scores, what exploration changed.
+    #[param(default = false, example = true)]
     #[serde(default)]
     pub explain: bool,
 }
@@ -98,13 +110,16 @@ pub struct AnswerQuery {
 #[serde(untagged)]
 pub enum CandidateRequest {
     /// An id alone.
+    #[schema(value_type = schema::Identifier)]
     Id(String),
     /// An id with features; they go over those of the catalogue.
+    #[schema(title = "CandidateItem")]
     Item {
         /// The item's id.
+        #[schema(example = "shirt-2", min_length = 1, max_length = 256, pattern = r"^[^\x00-\x1f\x7f-\x9f]+$")]
         id: String,
         /// Item features by name.
-        #[schema(value_type = Option<Object>)]
+        #[schema(value_type = Option<schema::Features>)]
         features: Option<Features>,
     },
 }
@@ -161,24 +176,29 @@ pub struct RecommendResponse {
     #[schema(example = 0.0123)]
     pub propensity: f64,
     /// How many posterior draws the propensities are estimated from; absent where they are exact.
+    #[schema(example = 256)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub propensity_draws: Option<i32>,
     /// How the slate came about: `policy`; `apprentice` or `fallback`, the caller's own order, because the
     /// policy is an apprentice or was late.
-    #[schema(value_type = String, example = "policy")]
+    #[schema(value_type = schema::Mode)]
     pub mode: Mode,
     /// Why no evaluation may weigh by these propensities; absent where it may.
+    #[schema(example = "the policy did not answer in time")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_evaluable: Option<String>,
     /// How many simulated prefixes the marginal propensities are estimated from; absent where they are as exact as the
     /// others.
+    #[schema(example = 1024)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub marginal_draws: Option<i32>,
     /// False where the journal could not be written and the service is set to answer all the same, or is set to journal
     /// nothing: nothing can be learned from this decision. Absent otherwise.
+    #[schema(example = false)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub journalled: Option<bool>,
     /// The slot, in a request of several.
+    #[schema(example = "hero")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slot: Option<String>,
     /// Why, where the request asks.
@@ -214,27 +234,21 @@ pub struct SlateItem {
     post,
     path = "/recommend",
     tag = "recommend",
-    params(AnswerQuery, ("X-Request-Timeout-Ms" = Option<u64>, Header, description = "How long the request may take, in milliseconds; at most the service's own limit")),
+    params(AnswerQuery),
     request_body = RecommendRequest,
     responses(
         (status = 200, description = "The slate", body = RecommendResponse),
-        (status = 400, description = "The body is not JSON", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "No such policy is live", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "The event id was used for another request", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "The body is too large", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "The body is not declared as JSON", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "A field's value is not acceptable", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "Too many requests at once", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The journal or the model cannot answer now, or not in time", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub async fn recommend(
     State(app): State<App>,
     Extension(deadline): Extension<Deadline>,
-    answer: Result<Query<AnswerQuery>, QueryRejection>,
+    QueryOf(answer): QueryOf<AnswerQuery>,
     JsonBody(request): JsonBody<RecommendRequest>,
 ) -> Result<Json<RecommendResponse>, Problem> {
-    let Query(answer) = answer.map_err(|rejection| Problem::malformed(rejection.body_text()))?;
     let ask = check(request, &app, deadline)?;
     let pick = decide(&app, ask).await?;
     let (mut picks, outcomes) = record(&app, vec![pick], Vec::new(), deadline.arrived).await?;

@@ -6,7 +6,6 @@ use axum::error_handling::HandleErrorLayer;
 use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderName, HeaderValue, Method, Uri, header};
 use axum::response::IntoResponse;
-use axum::routing::get;
 use axum::{BoxError, Router, middleware};
 use tower::ServiceBuilder;
 use tower::limit::GlobalConcurrencyLimitLayer;
@@ -15,20 +14,20 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
 use tower_http::trace::TraceLayer;
-use utoipa::OpenApi;
-use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
-use utoipa::openapi::{self, Content, ResponseBuilder};
+use utoipa::{OpenApi, openapi};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::access::{self, Needs};
 #[cfg(feature = "compat")]
 use super::compat;
+use super::describe::{self, Group, KeysNeeded};
 use super::{
-    App, Problem, admin, catalogue, deadline, decisions, feedback, forget, form, health, inference, metrics, policies,
-    recommend, routes as policy_routes, slots, trace,
+    App, Problem, admin, catalogue, deadline, decisions, description, feedback, forget, form, health, inference, metrics,
+    policies, recommend, routes as policy_routes, slots, trace,
 };
 use crate::access::{Keys, Role};
+use crate::serving::traffic::Figures;
 
 #[derive(OpenApi)]
 #[openapi(
@@ -37,6 +36,8 @@ use crate::access::{Keys, Role};
         description = "Recommends slates with policies that learn from this service's own interaction log.",
         license(name = "Apache-2.0", identifier = "Apache-2.0"),
     ),
+    // Named by hand in the description of `PolicyStatus`.
+    components(schemas(Figures)),
     servers((url = "http://127.0.0.1:8080", description = "The default address of `slated serve`")),
     tags(
         (name = "recommend", description = "What applications call"),
@@ -112,65 +113,31 @@ fn measuring() -> OpenApiRouter<App> {
 
 /// The routes that answer whoever asks.
 fn open() -> OpenApiRouter<App> {
-    OpenApiRouter::new().routes(routes!(health::healthz)).routes(routes!(health::readyz))
+    OpenApiRouter::new()
+        .routes(routes!(health::healthz))
+        .routes(routes!(health::readyz))
+        .routes(routes!(description::description))
 }
 
 /// The service's OpenAPI 3.1 description.
 #[must_use]
-pub fn openapi() -> openapi::OpenApi {
-    let with_keys = recommending().merge(inferring()).merge(telling()).merge(administering()).merge(measuring());
-    let mut described = describe_keys(with_keys.into_openapi());
+pub fn openapi(keys: KeysNeeded) -> openapi::OpenApi {
+    let limited = recommending().merge(inferring()).merge(telling()).merge(administering());
+    let mut described = describe::group(limited.into_openapi(), Group::Limited);
+    described.merge(describe::group(measuring().into_openapi(), Group::Keyed));
     #[cfg(feature = "compat")]
     compat::describe(&mut described);
-    described.merge(open().merge(inference_open()).into_openapi());
-    described
+    described.merge(describe::group(open().merge(inference_open()).into_openapi(), Group::Open));
+    describe::whole(described, keys)
 }
 
 /// The same as YAML.
 ///
 /// # Errors
 /// A description that cannot be written, which would be a defect.
-pub fn openapi_yaml() -> Result<String, Problem> {
-    openapi().to_yaml().map_err(Problem::internal)
+pub fn openapi_yaml(keys: KeysNeeded) -> Result<String, Problem> {
+    openapi(keys).to_yaml().map_err(Problem::internal)
 }
-
-/// Says of every operation that it may need a key, and how it answers without.
-fn describe_keys(mut api: openapi::OpenApi) -> openapi::OpenApi {
-    let scheme =
-        |description: &str| HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(description)).build();
-    let components = api.components.get_or_insert_default();
-    components.add_security_scheme(
-        KEY,
-        SecurityScheme::Http(scheme("Needed where `security.keys` is set; each operation takes a role of the key")),
-    );
-    let problem = |at: &str, description: &str| {
-        let (schema, kind) = if at.starts_with("/v2/") {
-            ("InferenceError", "application/json")
-        } else {
-            ("Problem", "application/problem+json")
-        };
-        let content = Content::new(Some(openapi::Ref::from_schema_name(schema)));
-        ResponseBuilder::new().description(description).content(kind, content).build()
-    };
-    for (at, path) in &mut api.paths.paths {
-        let operations = [&mut path.get, &mut path.put, &mut path.post, &mut path.delete, &mut path.patch];
-        for operation in operations.into_iter().flatten() {
-            operation.security = Some(vec![SecurityRequirement::default(), SecurityRequirement::new(KEY, [""; 0])]);
-            let responses = &mut operation.responses.responses;
-            for (status, description) in [
-                ("401", "Keys are needed, and none that is valid came with the request"),
-                ("403", "The key does not have the role"),
-                ("429", "Too many requests at once, or more than the key's limit"),
-            ] {
-                responses.insert(status.to_owned(), problem(at, description).into());
-            }
-        }
-    }
-    api
-}
-
-/// The name of the security scheme.
-const KEY: &str = "api_key";
 
 /// What is served at `server.listen`, and at `server.admin_listen` where that is set.
 #[derive(Debug)]
@@ -221,7 +188,6 @@ fn finish(routes: Router<App>, app: &App) -> Router {
     let open = if app.settings.inference { open().merge(inference_open()) } else { open() };
     let routes = routes
         .merge(Router::from(open))
-        .route("/openapi.yaml", get(describe))
         .fallback(async |uri: Uri| {
             Problem::not_found(format!("there is nothing at `{}`; /openapi.yaml lists what there is", uri.path()))
         })
@@ -262,8 +228,4 @@ async fn refused(error: BoxError) -> Problem {
     } else {
         Problem::internal(error)
     }
-}
-
-async fn describe() -> Result<impl IntoResponse, Problem> {
-    Ok(([(header::CONTENT_TYPE, "application/yaml")], openapi_yaml()?))
 }

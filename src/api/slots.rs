@@ -15,6 +15,7 @@ use super::recommend::{
 use super::{App, Problem};
 use crate::catalogue::Filter;
 use crate::journal::Appended;
+use crate::schema;
 use crate::serving::{Pin, Rule};
 
 /// The most slots in one request.
@@ -23,31 +24,41 @@ const MAX_SLOTS: usize = 32;
 /// A page with several slots.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({
+    "user_id": "user-42",
+    "context": {"device": "phone"},
+    "slots": [
+        {"slot": "hero", "candidates": ["shirt-1", "shirt-2"], "slate_size": 1},
+        {"slot": "shelf", "candidates": ["shirt-1", "shirt-2", "shirt-3"], "slate_size": 2},
+    ],
+}))]
 pub struct SlotsRequest {
     /// The caller's id for the page; a slot's decision has the id `<event_id>/<slot>`.
-    #[schema(example = "page-view-81723")]
+    #[schema(example = "page-view-81723", min_length = 1, max_length = 256, pattern = r"^[^\x00-\x1f\x7f-\x9f]+$")]
     #[serde(default)]
     pub event_id: Option<String>,
     /// The user.
+    #[schema(example = "user-42", min_length = 1, max_length = 256, pattern = r"^[^\x00-\x1f\x7f-\x9f]+$")]
     #[serde(default)]
     pub user_id: Option<String>,
     /// The session; where absent, the user's.
+    #[schema(example = "session-7", min_length = 1, max_length = 256, pattern = r"^[^\x00-\x1f\x7f-\x9f]+$")]
     #[serde(default)]
     pub session_id: Option<String>,
     /// User features by name.
-    #[schema(value_type = Object)]
+    #[schema(value_type = schema::Features)]
     #[serde(default)]
     pub user: Features,
     /// Context features of the page by name.
-    #[schema(value_type = Object)]
+    #[schema(value_type = schema::Features)]
     #[serde(default)]
     pub context: Features,
     /// Session features by name, from a caller that keeps its own state.
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<schema::Features>)]
     #[serde(default)]
     pub session: Option<Features>,
     /// Whether an item that a slot shows is kept out of the slots after it.
-    #[schema(default = true)]
+    #[schema(example = true, default = true)]
     #[serde(default = "yes")]
     pub distinct: bool,
     /// The slots, in the order in which they are decided.
@@ -60,16 +71,18 @@ pub struct SlotsRequest {
 #[serde(deny_unknown_fields)]
 pub struct SlotRequest {
     /// Its name, unlike those of the others.
-    #[schema(example = "hero")]
+    #[schema(example = "hero", min_length = 1, max_length = 256, pattern = r"^[^\x00-\x1f\x7f-\x9f]+$")]
     pub slot: String,
     /// The policy to ask; the service's default where absent.
+    #[schema(example = "open-bandit")]
     #[serde(default)]
     pub policy: Option<String>,
     /// The version that must answer, for tests.
+    #[schema(example = 1)]
     #[serde(default)]
     pub policy_version: Option<u64>,
     /// Context features of the slot; they go over those of the page.
-    #[schema(value_type = Object)]
+    #[schema(value_type = schema::Features)]
     #[serde(default)]
     pub context: Features,
     /// What the slate is chosen from; this or `filter`.
@@ -79,12 +92,14 @@ pub struct SlotRequest {
     #[serde(default)]
     pub filter: Option<Filter>,
     /// How many items to show.
-    #[schema(minimum = 1)]
+    #[schema(minimum = 1, example = 3)]
     pub slate_size: usize,
     /// Ids of items that must not be shown.
+    #[schema(example = json!(["shirt-3"]))]
     #[serde(default)]
     pub exclude: Vec<String>,
     /// The caller's own order of the candidates.
+    #[schema(example = json!(["shirt-2", "shirt-1"]))]
     #[serde(default)]
     pub baseline: Vec<String>,
     /// Items that stand at given positions.
@@ -103,6 +118,7 @@ const fn yes() -> bool {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct SlotsResponse {
     /// The page's id.
+    #[schema(example = "page-view-81723")]
     pub page_id: String,
     /// The slots' slates, in the order of the request.
     pub slots: Vec<RecommendResponse>,
@@ -117,17 +133,12 @@ pub struct SlotsResponse {
     post,
     path = "/recommend/slots",
     tag = "recommend",
-    params(("X-Request-Timeout-Ms" = Option<u64>, Header, description = "How long the request may take, in milliseconds; at most the service's own limit")),
+    operation_id = "recommend_slots",
     request_body = SlotsRequest,
     responses(
         (status = 200, description = "The slates", body = SlotsResponse),
-        (status = 400, description = "The body is not JSON", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "No such policy is live", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "The event id was used for another request", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "The body is too large", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "The body is not declared as JSON", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "A field's value is not acceptable", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "Too many requests at once", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The journal or the model cannot answer now, or not in time", body = Problem, content_type = "application/problem+json"),
     )
 )]

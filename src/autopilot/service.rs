@@ -92,11 +92,7 @@ impl Service {
         let wrong = |error: serde_json::Error| AutopilotError::Service(error.to_string());
         let mut body = serde_json::to_value(action).map_err(wrong)?;
         // What the journal takes of a text.
-        let fits = |bytes: &mut usize, letter: char| {
-            *bytes += letter.len_utf8();
-            (*bytes <= MAX_IDENTIFIER).then_some(letter)
-        };
-        let why: String = why.chars().filter(|letter| !letter.is_control()).scan(0, fits).collect();
+        let why: String = why.chars().filter(|letter| !letter.is_control()).take(MAX_IDENTIFIER).collect();
         body["by"] = json!("autopilot");
         body["why"] = json!(why);
         body["change_id"] = json!(id);

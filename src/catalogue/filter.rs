@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 use slated_contract::feature::FeatureValue;
 use utoipa::ToSchema;
 
+use crate::schema;
+
 /// Which items of the catalogue are candidates.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -21,10 +23,11 @@ pub struct Condition {
     #[schema(example = "category")]
     pub feature: String,
     /// The value is one of these.
-    #[schema(value_type = Option<Vec<Object>>, example = json!(["shoes", "boots"]))]
+    #[schema(value_type = Option<Vec<schema::FeatureValue>>, example = json!(["shoes", "boots"]))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub any_of: Option<Vec<FeatureValue>>,
     /// The number is at least this.
+    #[schema(example = 10.0)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at_least: Option<f64>,
     /// The number is at most this.

@@ -21,6 +21,8 @@ mod train;
 mod tune;
 mod wrap;
 
+pub use serve::assemble;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 

@@ -138,7 +138,7 @@ pub fn promote(global: &Global, args: &PromoteArgs) -> anyhow::Result<()> {
 
 /// `slated policy rollback`.
 pub fn rollback(global: &Global, args: &RollbackArgs) -> anyhow::Result<()> {
-    send(global, &args.name, &Action::Rollback, &args.asking)
+    send(global, &args.name, &Action::Rollback {}, &args.asking)
 }
 
 /// `slated policy split`.

@@ -9,12 +9,13 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
+use metrics_exporter_prometheus::PrometheusHandle;
 use rand::RngExt;
 
 use super::Global;
 use super::companion::Companion;
 use crate::access::{DecisionIds, Keys};
-use crate::api::{self, App, Connections, Listening, Routers, Shared};
+use crate::api::{self, App, Connections, KeysNeeded, Listening, Routers, Shared};
 use crate::autopilot::AutopilotSettings;
 use crate::catalogue::Catalogue;
 #[cfg(feature = "compat")]
@@ -105,51 +106,13 @@ async fn serve(settings: Settings, autopilot: Option<&Path>) -> anyhow::Result<(
     tracing::info!(seed, "every random choice of this run derives from this seed");
     let security = &settings.security;
     let keys = Arc::new(Keys::open(security.keys.clone())?);
-    let ids = DecisionIds::open(security.decision_secret.as_deref(), security.caller_ids)?;
-    let reload = Duration::from_secs_f64(security.reload_seconds);
-    let catalogue = Arc::new(Catalogue::open(&settings.catalogue)?);
-    let routes = settings.models.routes.clone().unwrap_or_else(|| settings.journal.folder.join("routes.json"));
-    let registry = load_policies(&settings, &traffic::saved(&routes)?)?;
-    let journal = Journal::open(&settings.journal)?;
-    let traffic = Arc::new(Traffic::new(Arc::clone(&registry), journal.clone(), routes));
-    let sessions = Arc::new(Sessions::open(&settings.sessions, &journal, &settings.models.folder).await?);
-    let recommender = Recommender::new(
-        Arc::clone(&registry),
-        Arc::clone(&traffic),
-        Arc::clone(&sessions),
-        Arc::clone(&catalogue),
-        settings.server.fallback,
-        seed,
-        journal.users(),
-    );
+    let app = assemble(&settings, &keys, seed, metrics).await?;
+    let journal = app.journal.clone();
     if settings.models.watch_seconds > 0.0 {
         let period = Duration::from_secs_f64(settings.models.watch_seconds);
-        tokio::spawn(traffic::watch(Arc::clone(&registry), Arc::clone(&traffic), period));
+        tokio::spawn(traffic::watch(Arc::clone(&app.registry), Arc::clone(&app.traffic), period));
     }
-    #[cfg(feature = "compat")]
-    let compat = Compat::open(
-        settings.compat.clone(),
-        &settings.models.default,
-        Arc::clone(&registry),
-        Arc::clone(&traffic),
-        journal.clone(),
-        settings.journal.folder.clone(),
-        (settings.journal.keep_days, settings.models.watch_seconds),
-    )?;
-    let app = App::from(Shared {
-        registry,
-        recommender,
-        traffic,
-        catalogue,
-        sessions,
-        journal: journal.clone(),
-        on_failure: settings.journal.on_failure,
-        ids,
-        settings: settings.server.clone(),
-        metrics,
-        #[cfg(feature = "compat")]
-        compat,
-    });
+    let reload = Duration::from_secs_f64(security.reload_seconds);
     let server = &settings.server;
     let connections = Connections {
         tls: server.tls_certificate.clone().zip(server.tls_key.clone()),
@@ -179,6 +142,57 @@ async fn serve(settings: Settings, autopilot: Option<&Path>) -> anyhow::Result<(
     served?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Opens everything that the settings name and that answering requests takes.
+///
+/// # Errors
+/// Keys, policies, a journal, a catalogue or sessions that cannot be had.
+pub async fn assemble(settings: &Settings, keys: &Keys, seed: u64, metrics: PrometheusHandle) -> anyhow::Result<App> {
+    let security = &settings.security;
+    let ids = DecisionIds::open(security.decision_secret.as_deref(), security.caller_ids)?;
+    let catalogue = Arc::new(Catalogue::open(&settings.catalogue)?);
+    let routes = settings.models.routes.clone().unwrap_or_else(|| settings.journal.folder.join("routes.json"));
+    let registry = load_policies(settings, &traffic::saved(&routes)?)?;
+    let journal = Journal::open(&settings.journal)?;
+    let traffic = Arc::new(Traffic::new(Arc::clone(&registry), journal.clone(), routes));
+    let sessions = Arc::new(Sessions::open(&settings.sessions, &journal, &settings.models.folder).await?);
+    let recommender = Recommender::new(
+        Arc::clone(&registry),
+        Arc::clone(&traffic),
+        Arc::clone(&sessions),
+        Arc::clone(&catalogue),
+        settings.server.fallback,
+        seed,
+        journal.users(),
+    );
+    #[cfg(feature = "compat")]
+    let compat = Compat::open(
+        settings.compat.clone(),
+        &settings.models.default,
+        Arc::clone(&registry),
+        Arc::clone(&traffic),
+        journal.clone(),
+        settings.journal.folder.clone(),
+        (settings.journal.keep_days, settings.models.watch_seconds),
+    )?;
+    let needed = if keys.needed() { KeysNeeded::Yes } else { KeysNeeded::Perhaps };
+    let description = api::openapi_yaml(needed).map_err(|problem| anyhow::anyhow!(problem.detail))?;
+    Ok(App::from(Shared {
+        registry,
+        recommender,
+        traffic,
+        catalogue,
+        sessions,
+        journal,
+        on_failure: settings.journal.on_failure,
+        ids,
+        settings: settings.server.clone(),
+        metrics,
+        description: description.into(),
+        #[cfg(feature = "compat")]
+        compat,
+    }))
 }
 
 /// Takes up keys that were added, changed or removed.

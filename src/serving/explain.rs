@@ -21,10 +21,13 @@ pub struct Explanation {
     /// What the model saw of user, context and session.
     pub state: Vec<EncodedNumber>,
     /// Whether the model gave the scores that were recorded, bit for bit.
+    #[schema(example = true)]
     pub reproduced: bool,
     /// The items that the scores alone would have shown, best first.
+    #[schema(example = json!(["shirt-2", "shirt-1"]))]
     pub greedy: Vec<String>,
     /// The positions at which exploration, or a constraint, put another item there.
+    #[schema(example = json!([1]))]
     pub explored: Vec<i32>,
     /// The shown items, by position.
     pub items: Vec<ExplainedItem>,
@@ -37,6 +40,7 @@ pub struct EncodedNumber {
     #[schema(example = "context.device=phone")]
     pub name: String,
     /// Its value.
+    #[schema(example = 1.0)]
     pub value: f32,
 }
 
@@ -44,8 +48,10 @@ pub struct EncodedNumber {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ExplainedItem {
     /// Its id.
+    #[schema(example = "shirt-2")]
     pub item: String,
     /// The model's score.
+    #[schema(example = 0.37)]
     pub score: f32,
     /// What the model saw of it.
     pub encoded: Vec<EncodedNumber>,
@@ -60,6 +66,7 @@ pub struct Influence {
     #[schema(example = "item.price")]
     pub feature: String,
     /// The score less the score without it.
+    #[schema(example = 0.12)]
     pub change: f32,
 }
 

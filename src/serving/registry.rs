@@ -13,6 +13,7 @@ use thiserror::Error;
 use super::engine::EngineSettings;
 use super::policy::{LoadError, LoadedPolicy};
 use super::traffic::{Action, Figures, Route, RouteError};
+use crate::schema;
 
 /// How many earlier routes a policy remembers.
 const EARLIER: usize = 16;
@@ -61,10 +62,13 @@ pub struct Chosen {
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct LoadFailure {
     /// The version asked for; absent where the latest was.
+    #[schema(example = 3)]
     pub version: Option<u64>,
     /// Why it was refused.
+    #[schema(example = "models/open-bandit/3/policy.json: the file cannot be read")]
     pub reason: String,
     /// When.
+    #[schema(example = "2026-01-31T12:00:00Z")]
     pub at: DateTime<Utc>,
 }
 
@@ -85,6 +89,7 @@ pub struct PolicyStatus {
     #[schema(example = "open-bandit")]
     pub name: String,
     /// Whether requests that name no policy get this one.
+    #[schema(example = true)]
     pub default: bool,
     /// Whether it serves.
     pub state: PolicyState,
@@ -94,8 +99,10 @@ pub struct PolicyStatus {
     /// Which versions answer which requests.
     pub route: Route,
     /// What came of each version's requests since the route was last changed, where several share them.
+    #[schema(schema_with = schema::figures)]
     pub figures: BTreeMap<u64, Figures>,
     /// Every version in memory, those that a rollback would need included.
+    #[schema(example = json!([1, 2]))]
     pub loaded: Vec<u64>,
     /// What learned it.
     #[schema(example = "linear_thompson")]
@@ -104,16 +111,19 @@ pub struct PolicyStatus {
     #[schema(example = "posterior_sampling")]
     pub exploration: Option<String>,
     /// SHA-256 of its model, in hex.
+    #[schema(example = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08")]
     pub model_sha256: Option<String>,
     /// What its model runs on.
     #[schema(example = "cpu")]
     pub device: Option<String>,
     /// Why `runtime.device = "auto"` took the processor.
+    #[schema(example = "no NVIDIA GPU was found")]
     pub device_fallback: Option<String>,
     /// Since when it is loaded.
+    #[schema(example = "2026-01-31T12:00:00Z")]
     pub live_since: Option<DateTime<Utc>>,
     /// What offline evaluation says of it.
-    #[schema(value_type = Vec<Object>)]
+    #[schema(value_type = Vec<schema::Evaluation>)]
     pub evaluation: Vec<Evaluation>,
     /// The last version that was refused, and why; cleared when a load succeeds.
     pub last_failure: Option<LoadFailure>,
@@ -278,7 +288,7 @@ impl Registry {
             state.newest = state.newest.max(version);
         }
         let before = std::mem::replace(&mut state.route, next);
-        if *action == Action::Rollback {
+        if matches!(action, Action::Rollback {}) {
             state.earlier.pop();
         } else if before != state.route && before.main().is_some() {
             state.earlier.push(before);

@@ -6,6 +6,8 @@ use slated_contract::slate::{AtMost, ConstraintError, Constraints, Diversity, Re
 use thiserror::Error;
 use utoipa::ToSchema;
 
+use crate::schema;
+
 /// An item that stands at a position whatever the policy says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -23,35 +25,43 @@ pub struct Pin {
 #[serde(tag = "rule", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Rule {
     /// At most so many items with the same value of a feature; or with this one value, where it is given.
+    #[schema(title = "AtMostRule")]
     AtMost {
-        /// The item feature, such as `category`.
+        /// The item feature.
+        #[schema(example = "category")]
         feature: String,
         /// The value that is limited; each value of the feature where absent.
-        #[schema(value_type = Option<Object>)]
+        #[schema(value_type = Option<schema::FeatureValue>)]
         #[serde(default, skip_serializing_if = "Option::is_none")]
         value: Option<FeatureValue>,
         /// How many, from 1.
+        #[schema(example = 2, minimum = 1)]
         most: usize,
     },
     /// A position that only items with this value of a feature may take.
+    #[schema(title = "RequiredRule")]
     Required {
         /// The position, from 0.
+        #[schema(example = 0)]
         position: usize,
         /// The item feature.
+        #[schema(example = "category")]
         feature: String,
         /// Its value.
-        #[schema(value_type = Object)]
+        #[schema(value_type = schema::FeatureValue)]
         value: FeatureValue,
     },
     /// Maximal marginal relevance over the encoded item features.
+    #[schema(title = "DiversityRule")]
     Diversity {
         /// What relevance weighs against likeness to what stands before: above 0, up to 1, which is no diversity.
+        #[schema(example = 0.7, exclusive_minimum = 0, maximum = 1)]
         lambda: f64,
     },
 }
 
 /// What a request declares.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Rules {
     /// Pinned items.
@@ -82,9 +92,9 @@ impl Rules {
     /// The least slate that has the positions which are named.
     #[must_use]
     pub fn size(&self) -> usize {
-        let pinned = self.pinned.iter().map(|pin| pin.position + 1);
+        let pinned = self.pinned.iter().map(|pin| pin.position.saturating_add(1));
         let required = self.rules.iter().map(|rule| match rule {
-            Rule::Required { position, .. } => position + 1,
+            Rule::Required { position, .. } => position.saturating_add(1),
             Rule::AtMost { .. } | Rule::Diversity { .. } => 0,
         });
         pinned.chain(required).max().unwrap_or(0)

@@ -5,9 +5,9 @@ use sha2::{Digest, Sha256};
 use thiserror::Error;
 use uuid::{Builder, Uuid};
 
-/// The longest id, in bytes.
+/// The longest id, in characters.
 pub const MAX_IDENTIFIER: usize = 256;
-/// The longest event type, in bytes.
+/// The longest event type, in characters.
 const MAX_EVENT_TYPE: usize = 64;
 
 /// An id, as text.
@@ -20,7 +20,7 @@ pub enum IdentifierError {
     #[error("must not be empty")]
     Empty,
     /// Too long.
-    #[error("is {length} bytes long, at most {most} are allowed")]
+    #[error("is {length} characters long, at most {most} are allowed")]
     TooLong {
         /// Its length.
         length: usize,
@@ -35,7 +35,7 @@ pub enum IdentifierError {
     EventType,
 }
 
-/// Checks an id that a caller gave: 1 to [`MAX_IDENTIFIER`] bytes without control characters.
+/// Checks an id that a caller gave: 1 to [`MAX_IDENTIFIER`] characters without control characters.
 ///
 /// # Errors
 /// What is wrong with it.
@@ -44,7 +44,7 @@ pub fn check_identifier(id: &str) -> Result<(), IdentifierError> {
     if id.chars().any(char::is_control) { Err(IdentifierError::Control) } else { Ok(()) }
 }
 
-/// Checks an event type: a letter, then lower-case letters, digits, `_`, `-` and `.`, at most 64 bytes. Event types
+/// Checks an event type: a letter, then lower-case letters, digits, `_`, `-` and `.`, at most 64. Event types
 /// become metric labels and keys of reward definitions, so they are kept plain.
 ///
 /// # Errors
@@ -57,7 +57,8 @@ pub fn check_event_type(event: &str) -> Result<(), IdentifierError> {
 }
 
 fn check_length(id: &str, most: usize) -> Result<(), IdentifierError> {
-    match id.len() {
+    // A text has no more characters than bytes, and those need not be counted.
+    match if id.len() > most { id.chars().count() } else { id.len() } {
         0 => Err(IdentifierError::Empty),
         length if length > most => Err(IdentifierError::TooLong { length, most }),
         _ => Ok(()),

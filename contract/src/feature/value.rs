@@ -45,13 +45,13 @@ impl From<Vec<f32>> for FeatureValue {
 impl<'de> Deserialize<'de> for FeatureValue {
     /// Written by hand because serde's `untagged` buffers every value, which doubles the cost of a request.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(ValueVisitor { cells: false })
+        deserializer.deserialize_any(ValueVisitor { stored: false })
     }
 }
 
 struct ValueVisitor {
-    /// Whether a value may be a [`stored::Cell`] as well.
-    cells: bool,
+    /// Whether it is our own tail that is read, in which a value may be a [`stored::Cell`] as well.
+    stored: bool,
 }
 
 impl<'de> Visitor<'de> for ValueVisitor {
@@ -84,13 +84,17 @@ impl<'de> Visitor<'de> for ValueVisitor {
     fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<FeatureValue, A::Error> {
         let mut vector = Vec::with_capacity(sequence.size_hint().unwrap_or(0).min(4096));
         while let Some(element) = sequence.next_element::<f32>()? {
+            // What is infinite would be written as null, and could not be read back.
+            if !self.stored && !element.is_finite() {
+                return Err(A::Error::custom("an embedding's numbers must fit a 32-bit float"));
+            }
             vector.push(element);
         }
         Ok(FeatureValue::Vector(vector))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<FeatureValue, A::Error> {
-        if !self.cells {
+        if !self.stored {
             return Err(A::Error::invalid_type(Unexpected::Map, &self));
         }
         let cell = stored::Cell::deserialize(MapAccessDeserializer::new(map))?;
@@ -300,7 +304,7 @@ pub mod stored {
 
     impl<'de> Deserialize<'de> for Stored<FeatureValue> {
         fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-            deserializer.deserialize_any(ValueVisitor { cells: true }).map(Self)
+            deserializer.deserialize_any(ValueVisitor { stored: true }).map(Self)
         }
     }
 
@@ -416,6 +420,13 @@ mod tests {
         assert!(rmp_serde::from_slice::<Kept>(&rmp_serde::to_vec_named(&two).unwrap()).is_err());
         let object = serde_json::from_str::<Features>(r#"{"age": {"number": 1}}"#).unwrap_err();
         assert!(object.to_string().contains("expected a number"), "{object}");
+    }
+
+    #[test]
+    fn a_number_that_could_not_be_read_back_is_refused() {
+        for (text, taken) in [("[3.4e38, -3.4e38]", true), ("[1, 1e39]", false), ("[-1e39]", false)] {
+            assert_eq!(serde_json::from_str::<FeatureValue>(text).is_ok(), taken, "{text}");
+        }
     }
 
     #[test]

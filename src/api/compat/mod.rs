@@ -72,6 +72,13 @@ pub fn describe(api: &mut OpenApi) {
 
 /// What any part of the service answers is in the Personalizer's form here.
 fn answer_in_form(operation: &mut Operation) {
+    let error = |description: &str| {
+        let content = Content::new(Some(Ref::from_schema_name("ErrorResponse")));
+        ResponseBuilder::new().description(description).content("application/json", content).build()
+    };
+    let unreadable = "The URL cannot be read, or `X-Request-Timeout-Ms` is no number of milliseconds: `BadRequest`";
+    // What a route says of it is more exact.
+    operation.responses.responses.entry("400".to_owned()).or_insert_with(|| error(unreadable).into());
     for (status, description) in [
         ("401", "Keys are needed, and none that is valid came with the request"),
         ("403", "The key does not have the role"),
@@ -79,9 +86,7 @@ fn answer_in_form(operation: &mut Operation) {
         ("500", "A defect, or the disk; the log of the service says why: `InternalServerError` or a finer code"),
         ("503", "The service cannot answer now, or not in time: `InternalServerError`"),
     ] {
-        let content = Content::new(Some(Ref::from_schema_name("ErrorResponse")));
-        let response = ResponseBuilder::new().description(description).content("application/json", content);
-        operation.responses.responses.insert(status.to_owned(), response.build().into());
+        operation.responses.responses.insert(status.to_owned(), error(description).into());
     }
 }
 

@@ -16,6 +16,7 @@ use super::error::{ErrorResponse, Refusal};
 use crate::access::Caller;
 use crate::api::{App, Problem};
 use crate::compat::model_of;
+use crate::schema;
 
 /// How the model is to be had.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -49,7 +50,7 @@ pub struct ModelProperties {
     tag = "compat",
     params(ModelQuery),
     responses(
-        (status = 200, description = "The model, ONNX", body = Vec<u8>, content_type = "application/octet-stream"),
+        (status = 200, description = "The model, ONNX", body = schema::Binary, content_type = "application/octet-stream"),
         (status = 400, description = "A signed archive is asked for: `OperationNotAllowed`", body = ErrorResponse),
         (status = 404, description = "No such version, or the policy is not live: `ResourceNotFound`", body = ErrorResponse),
         (status = 500, description = "The bundle does not read: `ModelPublishFailed`", body = ErrorResponse),
@@ -81,7 +82,7 @@ pub async fn model(
     path = "/model",
     operation_id = "personalizer_put_model",
     tag = "compat",
-    request_body(content = Vec<u8>, content_type = "application/octet-stream", description = "A signed model archive"),
+    request_body(content = schema::Binary, content_type = "application/octet-stream", description = "A signed model archive"),
     responses(
         (status = 400, description = "`OperationNotAllowed`", body = ErrorResponse),
         (status = 404, description = "No such version: `ResourceNotFound`", body = ErrorResponse),

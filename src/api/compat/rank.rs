@@ -40,7 +40,7 @@ pub struct RankRequest {
     #[serde(default)]
     #[schema(example = json!(["sport"]))]
     pub excluded_actions: Option<Vec<String>>,
-    /// Your id for the event, at most 256 bytes; one is made where absent. The same id with the same request again is
+    /// Your id for the event, at most 256 characters; one is made where absent. The same id with the same request again is
     /// answered with what was recorded.
     #[serde(default)]
     #[schema(example = "75269ad0-bfee-4598-8196-c57383d38e10", max_length = 256)]

@@ -1,7 +1,7 @@
 //! The protocol's messages.
 
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
+use serde_json::value::{RawValue, Value};
 use slated_contract::policy::Manifest;
 use slated_contract::tensor::{Axis, ElementType, TensorSpec};
 use utoipa::ToSchema;
@@ -119,7 +119,7 @@ pub struct RequestParameters {
     pub binary_data_output: bool,
     /// Not to be had: a model here keeps no state between requests.
     #[schema(value_type = Option<Object>, example = json!(null))]
-    pub sequence_id: Option<serde_json::Value>,
+    pub sequence_id: Option<Value>,
 }
 
 /// One input.
@@ -139,7 +139,7 @@ pub struct InputTensor {
     #[serde(default)]
     pub parameters: InputParameters,
     /// Its values, row-major, flat or nested; absent where they are binary.
-    #[schema(value_type = Option<Vec<f64>>, example = json!([0.5, 1.0]))]
+    #[schema(value_type = Option<Vec<Value>>, example = json!([0.5, 1.0]))]
     #[serde(default)]
     pub data: Option<Box<RawValue>>,
 }
@@ -153,7 +153,7 @@ pub struct InputParameters {
     pub binary_data_size: Option<usize>,
     /// Not to be had.
     #[schema(value_type = Option<String>, example = json!(null))]
-    pub shared_memory_region: Option<serde_json::Value>,
+    pub shared_memory_region: Option<Value>,
 }
 
 /// An output that is wanted.
@@ -177,10 +177,10 @@ pub struct OutputParameters {
     pub binary_data: Option<bool>,
     /// Not to be had.
     #[schema(value_type = Option<u64>, example = json!(null))]
-    pub classification: Option<serde_json::Value>,
+    pub classification: Option<Value>,
     /// Not to be had.
     #[schema(value_type = Option<String>, example = json!(null))]
-    pub shared_memory_region: Option<serde_json::Value>,
+    pub shared_memory_region: Option<Value>,
 }
 
 /// What the model says.

@@ -12,7 +12,7 @@ pub use errors::speak;
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::Response;
 use axum::{Extension, Json};
 use tokio::time::timeout_at;
@@ -23,19 +23,25 @@ use self::message::{
     ServerReady,
 };
 use super::deadline::{Deadline, missed};
+use super::url::PathOf;
 use super::{App, Problem, health};
+use crate::schema;
 use crate::serving::{LoadedPolicy, RecommendError, RegistryError};
 
 /// Where everything is.
 pub const ROOT: &str = "/v2";
 
 /// What the service is, by the Open Inference Protocol
+///
+/// Its name, its version and the extensions of the protocol that it has.
 #[utoipa::path(get, path = "/v2", tag = "inference", responses((status = 200, description = "Name, version and extensions", body = ServerMetadata)))]
 pub async fn server() -> Json<ServerMetadata> {
     Json(ServerMetadata { name: "slated", version: env!("CARGO_PKG_VERSION"), extensions: ["binary_tensor_data"] })
 }
 
 /// Is the process alive? By the Open Inference Protocol
+///
+/// As `/healthz`.
 #[utoipa::path(get, path = "/v2/health/live", tag = "inference", responses((status = 200, description = "It is", body = ServerLive)))]
 pub async fn live() -> Json<ServerLive> {
     Json(ServerLive { live: true })
@@ -71,11 +77,13 @@ pub async fn ready(State(app): State<App>) -> Result<Json<ServerReady>, Problem>
         (status = 404, description = "No such policy is live", body = InferenceError),
     )
 )]
-pub async fn model(State(app): State<App>, Path(name): Path<String>) -> Result<Json<ModelMetadata>, Problem> {
+pub async fn model(State(app): State<App>, PathOf(name): PathOf<String>) -> Result<Json<ModelMetadata>, Problem> {
     describe(&app, &name, None)
 }
 
 /// Describe a version's tensors
+///
+/// As `GET /v2/models/{name}`, of one version.
 #[utoipa::path(
     get,
     path = "/v2/models/{name}/versions/{version}",
@@ -91,12 +99,14 @@ pub async fn model(State(app): State<App>, Path(name): Path<String>) -> Result<J
 )]
 pub async fn version(
     State(app): State<App>,
-    Path((name, version)): Path<(String, String)>,
+    PathOf((name, version)): PathOf<(String, String)>,
 ) -> Result<Json<ModelMetadata>, Problem> {
     describe(&app, &name, Some(&version))
 }
 
 /// Does a policy answer?
+///
+/// It does once a version of it is live; 404 is the answer where none is.
 #[utoipa::path(
     get,
     path = "/v2/models/{name}/ready",
@@ -107,11 +117,13 @@ pub async fn version(
         (status = 404, description = "No such policy is live", body = InferenceError),
     )
 )]
-pub async fn model_ready(State(app): State<App>, Path(name): Path<String>) -> Result<Json<ModelReady>, Problem> {
+pub async fn model_ready(State(app): State<App>, PathOf(name): PathOf<String>) -> Result<Json<ModelReady>, Problem> {
     find(&app, &name, None).map(|_| Json(ModelReady { name, ready: true }))
 }
 
 /// Does a version answer?
+///
+/// It does once the policy's route names it; 404 is the answer where that does not.
 #[utoipa::path(
     get,
     path = "/v2/models/{name}/versions/{version}/ready",
@@ -127,7 +139,7 @@ pub async fn model_ready(State(app): State<App>, Path(name): Path<String>) -> Re
 )]
 pub async fn version_ready(
     State(app): State<App>,
-    Path((name, version)): Path<(String, String)>,
+    PathOf((name, version)): PathOf<(String, String)>,
 ) -> Result<Json<ModelReady>, Problem> {
     find(&app, &name, Some(&version)).map(|_| Json(ModelReady { name, ready: true }))
 }
@@ -142,12 +154,15 @@ pub async fn version_ready(
     tag = "inference",
     params(
         ("name" = String, Path, description = "The policy's name", example = "open-bandit"),
-        ("Inference-Header-Content-Length" = Option<usize>, Header, description = "Bytes of JSON before the binary tensors; the whole body where absent"),
-        ("X-Request-Timeout-Ms" = Option<u64>, Header, description = "How long the request may take, in milliseconds; at most the service's own limit"),
+        ("Inference-Header-Content-Length" = Option<usize>, Header, description = "Bytes of JSON before the binary tensors; the whole body where absent", example = 181),
     ),
     request_body(content = InferenceRequest, description = "The tensors that `GET /v2/models/{name}` lists"),
     responses(
-        (status = 200, description = "The outputs; with binary tensors the body is `application/octet-stream`, and `Inference-Header-Content-Length` says where its JSON ends", body = InferenceResponse),
+        (
+            status = 200,
+            description = "The outputs; with binary tensors the body is `application/octet-stream`, and `Inference-Header-Content-Length` says where its JSON ends",
+            content((InferenceResponse = "application/json"), (schema::Binary = "application/octet-stream")),
+        ),
         (status = 400, description = "The request is not of the protocol, or a tensor is not the model's", body = InferenceError),
         (status = 404, description = "No such policy is live", body = InferenceError),
         (status = 413, description = "The body is too large", body = InferenceError),
@@ -161,7 +176,7 @@ pub async fn version_ready(
 pub async fn infer(
     State(app): State<App>,
     Extension(deadline): Extension<Deadline>,
-    Path(name): Path<String>,
+    PathOf(name): PathOf<String>,
     body: InferenceBody,
 ) -> Result<Response, Problem> {
     let policy = find(&app, &name, None)?;
@@ -178,12 +193,15 @@ pub async fn infer(
     params(
         ("name" = String, Path, description = "The policy's name", example = "open-bandit"),
         ("version" = String, Path, description = "The version; the policy's route must name it", example = "1"),
-        ("Inference-Header-Content-Length" = Option<usize>, Header, description = "Bytes of JSON before the binary tensors; the whole body where absent"),
-        ("X-Request-Timeout-Ms" = Option<u64>, Header, description = "How long the request may take, in milliseconds; at most the service's own limit"),
+        ("Inference-Header-Content-Length" = Option<usize>, Header, description = "Bytes of JSON before the binary tensors; the whole body where absent", example = 181),
     ),
     request_body(content = InferenceRequest, description = "The tensors that `GET /v2/models/{name}` lists"),
     responses(
-        (status = 200, description = "The outputs; with binary tensors the body is `application/octet-stream`, and `Inference-Header-Content-Length` says where its JSON ends", body = InferenceResponse),
+        (
+            status = 200,
+            description = "The outputs; with binary tensors the body is `application/octet-stream`, and `Inference-Header-Content-Length` says where its JSON ends",
+            content((InferenceResponse = "application/json"), (schema::Binary = "application/octet-stream")),
+        ),
         (status = 400, description = "The request is not of the protocol, or a tensor is not the model's", body = InferenceError),
         (status = 404, description = "No such policy is live, or its route does not name the version", body = InferenceError),
         (status = 413, description = "The body is too large", body = InferenceError),
@@ -197,7 +215,7 @@ pub async fn infer(
 pub async fn infer_version(
     State(app): State<App>,
     Extension(deadline): Extension<Deadline>,
-    Path((name, version)): Path<(String, String)>,
+    PathOf((name, version)): PathOf<(String, String)>,
     body: InferenceBody,
 ) -> Result<Response, Problem> {
     let policy = find(&app, &name, Some(&version))?;

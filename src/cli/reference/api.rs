@@ -18,7 +18,8 @@ What `openapi.yaml` describes, for reading; the service shows it too, at `GET /o
 /// # Errors
 /// A description that is no JSON, which would be a defect.
 pub fn page() -> anyhow::Result<String> {
-    let description = serde_json::to_value(api::openapi()).context("the description is no JSON")?;
+    let description =
+        serde_json::to_value(api::openapi(api::KeysNeeded::Perhaps)).context("the description is no JSON")?;
     let mut text = generated("HTTP interface", ABOUT);
     let empty = Vec::new();
     for tag in description["tags"].as_array().unwrap_or(&empty) {
@@ -28,7 +29,7 @@ pub fn page() -> anyhow::Result<String> {
         for (path, methods) in description["paths"].as_object().into_iter().flatten() {
             for (method, operation) in methods.as_object().into_iter().flatten() {
                 if operation["tags"][0] == name {
-                    operation_section(&mut text, method, path, operation);
+                    operation_section(&mut text, &description, method, path, operation);
                 }
             }
         }
@@ -40,7 +41,7 @@ pub fn page() -> anyhow::Result<String> {
     Ok(text)
 }
 
-fn operation_section(text: &mut String, method: &str, path: &str, operation: &Value) {
+fn operation_section(text: &mut String, description: &Value, method: &str, path: &str, operation: &Value) {
     let _ = writeln!(text, "\n### `{} {path}`\n", method.to_uppercase());
     let word = |key: &str| operation[key].as_str().map(str::trim).unwrap_or_default();
     let ending = if word("summary").ends_with('?') { "" } else { "." };
@@ -62,6 +63,9 @@ fn operation_section(text: &mut String, method: &str, path: &str, operation: &Va
     }
     text.push_str("\n| status | answer | when |\n|---|---|---|\n");
     for (status, response) in operation["responses"].as_object().into_iter().flatten() {
+        // What several routes answer alike stands among the components.
+        let shared = response["$ref"].as_str().and_then(|at| description.pointer(at.trim_start_matches('#')));
+        let response = shared.unwrap_or(response);
         let when = cell(response["description"].as_str().unwrap_or_default());
         let _ = writeln!(text, "| {status} | {} | {when} |", content(response).unwrap_or_default());
     }
@@ -89,6 +93,9 @@ fn schema_section(text: &mut String, name: &str, schema: &Value) {
         };
     for part in parts {
         if let Some(properties) = part["properties"].as_object() {
+            if let Some(about) = part["description"].as_str().filter(|_| part != schema) {
+                let _ = writeln!(text, "\n{}", cell(about));
+            }
             fields(text, properties, part);
         } else if part["enum"].is_array() || part["$ref"].is_string() || part["type"] != "object" {
             let about = part["description"].as_str().filter(|_| part != schema).map(cell);

@@ -8,14 +8,19 @@ use utoipa::ToSchema;
 #[serde(deny_unknown_fields, default)]
 pub struct Guardrails {
     /// The greatest share of its requests that may fail.
+    #[schema(example = 0.01, minimum = 0, maximum = 1)]
     pub max_error_rate: Option<f64>,
     /// At most one in a hundred of its requests may take longer than this, in milliseconds.
+    #[schema(example = 50.0, minimum = 0)]
     pub max_p99_ms: Option<f64>,
     /// How much less mean reward a decision it may have than the version beside it; looked at once it is certain.
+    #[schema(example = 0.0, minimum = 0)]
     pub max_reward_loss: Option<f64>,
     /// The probability with which a version as good as the other is taken back for its reward, over the whole trial.
+    #[schema(example = 0.05, minimum = 1e-9, maximum = 0.5)]
     pub error_probability: f64,
     /// Requests before any of these is looked at.
+    #[schema(example = 100, format = "uint64")]
     pub min_requests: u64,
 }
 
@@ -87,10 +92,13 @@ impl Guardrails {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Figures {
     /// Requests.
+    #[schema(example = 1200)]
     pub requests: u64,
     /// Those that failed.
+    #[schema(example = 0)]
     pub errors: u64,
     /// Those that took longer than the guardrail's limit.
+    #[schema(example = 3)]
     pub slow: u64,
     /// The rewards of its decisions.
     pub rewards: Rewards,
@@ -100,10 +108,13 @@ pub struct Figures {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Rewards {
     /// Decisions.
+    #[schema(example = 1200)]
     pub count: u64,
     /// Sum of their rewards.
+    #[schema(example = 61.0)]
     pub sum: f64,
     /// Sum of the squares.
+    #[schema(example = 61.0)]
     pub squares: f64,
 }
 

@@ -9,20 +9,23 @@ use utoipa::ToSchema;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::guardrail::Guardrails;
+use crate::schema;
 
 /// The route of one policy's requests.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Route {
     /// The share of the requests by version; they sum to 1. A user stays with a version as long as they do.
-    #[schema(example = json!({"1": 0.9, "2": 0.1}))]
+    #[schema(value_type = schema::Shares)]
     pub shares: BTreeMap<u64, f64>,
     /// The version on trial among them, if one is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub canary: Option<Canary>,
     /// Versions that are computed and journalled, and not shown.
+    #[schema(example = json!([3]))]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub shadow: Vec<u64>,
     /// Whether the caller's own order is shown, and the policy's choice journalled beside it.
+    #[schema(example = false)]
     #[serde(default)]
     pub apprentice: bool,
 }
@@ -31,6 +34,7 @@ pub struct Route {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Canary {
     /// The version.
+    #[schema(example = 2)]
     pub version: u64,
     /// What it must keep to.
     pub guardrails: Guardrails,
@@ -41,41 +45,55 @@ pub struct Canary {
 #[serde(tag = "action", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Action {
     /// One version answers every request; ends a split, a canary and the apprentice mode.
+    #[schema(title = "Promote")]
     Promote {
         /// The version.
+        #[schema(example = 2)]
         version: u64,
     },
     /// The route becomes again what it was before the last change.
-    Rollback,
+    #[schema(title = "Rollback")]
+    Rollback {},
     /// Versions share the requests.
+    #[schema(title = "Split")]
     Split {
         /// Their shares; they must sum to 1.
+        #[schema(value_type = schema::Shares)]
         #[serde(deserialize_with = "by_version")]
         shares: BTreeMap<u64, f64>,
     },
     /// A version gets a share on trial, the version that has the most keeps the rest.
+    #[schema(title = "Trial")]
     Canary {
         /// The version on trial.
+        #[schema(example = 2)]
         version: u64,
         /// Its share, between 0 and 1.
+        #[schema(example = 0.05, exclusive_minimum = 0, exclusive_maximum = 1)]
         share: f64,
         /// What it must keep to.
         #[serde(default)]
         guardrails: Guardrails,
     },
     /// Versions are computed and journalled beside what is shown; none ends it.
+    #[schema(title = "Shadow")]
     Shadow {
         /// The versions.
+        #[schema(example = json!([3]))]
         versions: Vec<u64>,
     },
     /// The caller's own order is shown, the policy's choice journalled beside it.
+    #[schema(title = "Apprentice")]
     Apprentice {
         /// Whether it is.
+        #[schema(example = true)]
         enabled: bool,
     },
     /// The route stays as it is: a cycle of the autopilot ended, and the journal keeps what came of it.
+    #[schema(title = "Cycle")]
     Cycle {
         /// Its number.
+        #[schema(example = 12, format = "uint64")]
         cycle: u64,
     },
 }
@@ -116,7 +134,7 @@ impl Action {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Promote { .. } => "promote",
-            Self::Rollback => "rollback",
+            Self::Rollback {} => "rollback",
             Self::Split { .. } => "split",
             Self::Canary { .. } => "canary",
             Self::Shadow { .. } => "shadow",
@@ -170,7 +188,7 @@ impl Route {
     pub fn after(&self, action: &Action, earlier: Option<&Self>) -> Result<Self, RouteError> {
         match action {
             Action::Promote { version } => Ok(Self { shadow: self.without(&[*version]), ..Self::to(*version) }),
-            Action::Rollback => earlier.cloned().ok_or(RouteError::NoEarlier),
+            Action::Rollback {} => earlier.cloned().ok_or(RouteError::NoEarlier),
             Action::Split { shares } => {
                 let sum: f64 = shares.values().sum();
                 let whole = (sum - 1.0).abs() < 1e-9 && shares.values().all(|&share| share > 0.0);
@@ -250,8 +268,8 @@ mod tests {
         let canary = Action::Canary { version: 2, share: 0.25, guardrails: Guardrails::default() };
         let trial = start.after(&canary, None).unwrap();
         assert_eq!((trial.main(), trial.shares[&2]), (Some(1), 0.25));
-        assert_eq!(trial.after(&Action::Rollback, Some(&start)), Ok(start.clone()));
-        assert_eq!(start.after(&Action::Rollback, None), Err(RouteError::NoEarlier));
+        assert_eq!(trial.after(&Action::Rollback {}, Some(&start)), Ok(start.clone()));
+        assert_eq!(start.after(&Action::Rollback {}, None), Err(RouteError::NoEarlier));
         let shadow = start.after(&Action::Shadow { versions: vec![3, 2, 3] }, None).unwrap();
         assert_eq!((&shadow.shadow[..], shadow.main()), (&[2, 3][..], Some(1)));
         // What is promoted needs no shadow any more.
