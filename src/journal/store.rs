@@ -19,8 +19,8 @@ use std::path::{Path, PathBuf};
 use arrow::array::AsArray;
 use chrono::{DateTime, Utc};
 use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode};
-use serde::de::{self, DeserializeOwned, IgnoredAny, MapAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize};
+use rmp::decode::{read_int, read_map_len, read_str_from_slice};
+use serde::{Deserialize, Serialize};
 use slated_contract::event::{Columns, Decision, Event, Feedback, RouteChange};
 use uuid::Uuid;
 
@@ -280,7 +280,7 @@ impl Store {
         let keys = range.first.to_be_bytes()..=range.last.to_be_bytes();
         let read = |guard: fjall::Guard| {
             let (key, value) = guard.into_inner().map_err(|error| self.failed(&error))?;
-            let Order { id, time } = self.decode::<E, Order>(&value)?;
+            let Order { id, time } = self.order::<E>(&value)?;
             Ok(Place::new(time, id, number(&key)))
         };
         self.kind(E::KIND).events.range(keys).map(read).collect()
@@ -288,7 +288,7 @@ impl Store {
 
     /// The events that are `wanted`, in order.
     pub fn events<E: Event>(&self, wanted: impl Fn(&E) -> bool) -> Result<Vec<E>, JournalError> {
-        let read = |guard: fjall::Guard| self.decode::<E, E>(&guard.value().map_err(|error| self.failed(&error))?);
+        let read = |guard: fjall::Guard| self.decode::<E>(&guard.value().map_err(|error| self.failed(&error))?);
         let events = self.kind(E::KIND).events.iter().map(read);
         events.filter(|event| event.as_ref().map_or(true, &wanted)).collect()
     }
@@ -296,21 +296,27 @@ impl Store {
     /// One event, if it is still in the tail.
     pub fn event<E: Event>(&self, sequence: u64) -> Result<Option<E>, JournalError> {
         let value = self.kind(E::KIND).events.get(sequence.to_be_bytes()).map_err(|error| self.failed(&error))?;
-        value.map(|bytes| self.decode::<E, E>(&bytes)).transpose()
+        value.map(|bytes| self.decode::<E>(&bytes)).transpose()
     }
 
-    /// An event of the kind, or a part of it.
-    fn decode<E: Event, T: DeserializeOwned>(&self, bytes: &[u8]) -> Result<T, JournalError> {
-        let reason = |error| format!("a {} event does not read: {error}", E::KIND);
-        rmp_serde::from_slice(bytes)
-            .map_err(|error| JournalError::Tail { folder: self.folder.clone(), reason: reason(error) })
+    fn decode<E: Event>(&self, bytes: &[u8]) -> Result<E, JournalError> {
+        rmp_serde::from_slice(bytes).map_err(|error| self.unread::<E>(&error))
+    }
+
+    fn order<E: Event>(&self, bytes: &[u8]) -> Result<Order, JournalError> {
+        Order::read(bytes).ok_or_else(|| self.unread::<E>(&"it does not begin with its id and time"))
+    }
+
+    fn unread<E: Event>(&self, error: &dyn fmt::Display) -> JournalError {
+        let reason = format!("a {} event does not read: {error}", E::KIND);
+        JournalError::Tail { folder: self.folder.clone(), reason }
     }
 
     /// The time of the event that has been in the tail for longest.
     pub fn oldest<E: Event>(&self) -> Result<Option<DateTime<Utc>>, JournalError> {
         let Some(guard) = self.kind(E::KIND).events.first_key_value() else { return Ok(None) };
         let value = guard.value().map_err(|error| self.failed(&error))?;
-        Ok(Some(self.decode::<E, Order>(&value)?.time))
+        Ok(Some(self.order::<E>(&value)?.time))
     }
 
     /// The number of the event with this id.
@@ -479,33 +485,21 @@ struct Order {
     time: DateTime<Utc>,
 }
 
-impl<'de> Deserialize<'de> for Order {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct OrderVisitor;
-
-        impl<'de> Visitor<'de> for OrderVisitor {
-            type Value = Order;
-
-            fn expecting(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
-                formatter.write_str("an event with its id and its time")
+impl Order {
+    /// Reads the beginning of an event, which is texts up to its time; what follows, its features above all, is not looked
+    /// at.
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let mut rest = bytes;
+        read_map_len(&mut rest).ok()?;
+        let (_, rest) = read_str_from_slice(rest).ok()?;
+        let (id, mut rest) = read_str_from_slice(rest).ok()?;
+        loop {
+            let (name, mut value) = read_str_from_slice(rest).ok()?;
+            if name == "time" {
+                let time = DateTime::from_timestamp_micros(read_int(&mut value).ok()?)?;
+                return Some(Self { id: id.to_owned(), time });
             }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Order, A::Error> {
-                let missing = || de::Error::custom("an event without id or time");
-                let (_, id) = map.next_entry::<IgnoredAny, String>()?.ok_or_else(missing)?;
-                let mut time = None;
-                while let Some(name) = map.next_key::<&str>()? {
-                    if name == "time" {
-                        time = Some(map.next_value()?);
-                    } else {
-                        map.next_value::<IgnoredAny>()?;
-                    }
-                }
-                let time = time.and_then(DateTime::from_timestamp_micros).ok_or_else(missing)?;
-                Ok(Order { id, time })
-            }
+            (_, rest) = read_str_from_slice(value).ok()?;
         }
-
-        deserializer.deserialize_map(OrderVisitor)
     }
 }
