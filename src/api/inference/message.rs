@@ -118,7 +118,7 @@ pub struct RequestParameters {
     #[schema(example = false)]
     pub binary_data_output: bool,
     /// Not to be had: a model here keeps no state between requests.
-    #[schema(value_type = Option<Object>, example = json!(null))]
+    #[schema(value_type = Option<u64>, example = json!(null))]
     pub sequence_id: Option<Value>,
 }
 
