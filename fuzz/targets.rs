@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
+use std::thread;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
@@ -16,7 +18,7 @@ use slated::access::Keys;
 use slated::api::{Routers, routers};
 use slated::cli::assemble;
 use slated::journal::dsjson::{DsjsonSettings, import};
-use slated::journal::{Appended, Journal, JournalSettings};
+use slated::journal::{Appended, Journal, JournalError, JournalSettings};
 use slated::serving::{DeviceKind, Model};
 use slated::settings::Settings;
 use slated::telemetry;
@@ -210,7 +212,7 @@ pub fn journal(bytes: &[u8]) {
         fs::write(to, if log { bytes } else { content }).expect("written");
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let Ok(journal) = Journal::open(&settings(&place)) else { return };
+    let Ok(journal) = open(&settings(&place)) else { return };
     let kept = runtime.block_on(journal.append_feedback(&[feedback("after")])).expect("an open journal takes events");
     // The log may hold it already, if the fuzzer says so.
     assert!(matches!(kept[..], [Appended::New | Appended::Duplicate]));
@@ -219,7 +221,7 @@ pub fn journal(bytes: &[u8]) {
     runtime.block_on(journal.close()).expect("closed");
     drop(journal);
     // What it has repaired stays repaired.
-    let journal = Journal::open(&settings(&place)).expect("it opens a second time");
+    let journal = open(&settings(&place)).expect("it opens a second time");
     let again = runtime.block_on(journal.append_feedback(&[feedback("after")])).expect("it takes events");
     assert!(matches!(again[..], [Appended::Duplicate]), "an acknowledged event is gone");
     runtime.block_on(journal.close()).expect("closed");
@@ -244,6 +246,17 @@ pub fn sound_log() -> Vec<u8> {
     // The store makes it long and fills it later.
     log.truncate(log.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1));
     log
+}
+
+/// Opens a journal, once the threads of the one before have let go of it.
+fn open(settings: &JournalSettings) -> Result<Journal, JournalError> {
+    for _ in 0..1000 {
+        match Journal::open(settings) {
+            Err(JournalError::Locked(_)) => thread::sleep(Duration::from_millis(5)),
+            other => return other,
+        }
+    }
+    Journal::open(settings)
 }
 
 fn settings(folder: &Path) -> JournalSettings {

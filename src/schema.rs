@@ -38,13 +38,46 @@ pub enum FeatureValue {
 
 /// A number in single precision.
 #[derive(ToSchema)]
-#[schema(example = 0.3, minimum = -3.4028234663852886e38, maximum = 3.4028234663852886e38)]
+#[schema(example = 0.3, minimum = -3.4028235e38, maximum = 3.4028235e38)]
 pub struct Single(f32);
 
 /// Bytes as they are.
 #[derive(ToSchema)]
 #[schema(value_type = String, format = Binary)]
 pub struct Binary(Vec<u8>);
+
+/// A value of a tensor, or all those at its place of the first axis.
+#[derive(ToSchema)]
+#[serde(untagged)]
+#[schema(example = 0.5)]
+pub enum TensorPart {
+    /// A value.
+    Value(TensorValue),
+    /// Those along the axes that are left.
+    Rows(Vec<TensorRow>),
+}
+
+/// A value of a tensor, or all those at its place of the second axis.
+#[derive(ToSchema)]
+#[serde(untagged)]
+#[schema(example = 0.5)]
+pub enum TensorRow {
+    /// A value.
+    Value(TensorValue),
+    /// Those along the last axis; a tensor has at most three.
+    Values(Vec<TensorValue>),
+}
+
+/// A value of a tensor.
+#[derive(ToSchema)]
+#[serde(untagged)]
+#[schema(example = 0.5)]
+pub enum TensorValue {
+    /// Of FP32 or INT64.
+    Number(f64),
+    /// Of BOOL.
+    Flag(bool),
+}
 
 /// One figure of an offline evaluation.
 #[derive(ToSchema)]

@@ -9,14 +9,13 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 fn origins(folder: &TempDir, variables: &[(&str, &str)], args: &[&str]) -> Vec<Value> {
-    let output = Command::new(env!("CARGO_BIN_EXE_slated"))
-        .current_dir(folder.path())
-        .env_remove("SLATED_TEST_PYTHON")
-        .envs(variables.iter().copied())
-        .args(["config", "--json"])
-        .args(args)
-        .output()
-        .unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_slated"));
+    // What the test run itself is told is no setting.
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("SLATED_")) {
+        command.env_remove(name);
+    }
+    command.current_dir(folder.path()).envs(variables.iter().copied()).args(["config", "--json"]).args(args);
+    let output = command.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }

@@ -5,8 +5,11 @@ use axum::extract::rejection::BytesRejection;
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, StatusCode, header};
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 
 use super::Problem;
+use crate::serving::Rule;
 
 /// A JSON body read into `T`.
 pub struct JsonBody<T>(pub T);
@@ -48,6 +51,28 @@ fn misshapen(path: &str, message: &str) -> Problem {
         }
         None => Problem::invalid(part.unwrap_or("(body)"), message),
     }
+}
+
+/// Reads one of several forms, by the name under `tag`. serde itself takes a form's number there as well.
+pub fn named<T: DeserializeOwned, E: serde::de::Error>(tag: &str, value: Value) -> Result<T, E> {
+    if value.get(tag).is_some_and(|name| !name.is_string()) {
+        return Err(E::custom(format_args!("`{tag}` must be a text")));
+    }
+    serde_json::from_value(value).map_err(E::custom)
+}
+
+/// Reads the constraints of a request.
+pub fn rules<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Rule>, D::Error> {
+    /// Each on its own, so that an error has its place in the list.
+    struct Named(Rule);
+
+    impl<'de> Deserialize<'de> for Named {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            named("rule", Value::deserialize(deserializer)?).map(Self)
+        }
+    }
+
+    Ok(Vec::<Named>::deserialize(deserializer)?.into_iter().map(|Named(rule)| rule).collect())
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

@@ -12,7 +12,7 @@ use slated_contract::feature::Features;
 use tokio::time::Instant;
 use utoipa::{IntoParams, ToSchema};
 
-use super::body::JsonBody;
+use super::body::{self, JsonBody};
 use super::deadline::{Deadline, missed};
 use super::finish::finish;
 use super::measure::count;
@@ -89,7 +89,7 @@ pub struct RecommendRequest {
     #[serde(default)]
     pub pinned: Vec<Pin>,
     /// Business constraints, kept as the slate is drawn, so that its propensities are those of what is shown.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "body::rules")]
     pub rules: Vec<Rule>,
 }
 

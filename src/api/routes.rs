@@ -2,12 +2,13 @@
 
 use axum::extract::State;
 use axum::{Extension, Json};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 use slated_contract::event::check_identifier;
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
-use super::body::JsonBody;
+use super::body::{self, JsonBody};
 use super::url::PathOf;
 use super::{App, Problem};
 use crate::access::Caller;
@@ -17,7 +18,7 @@ use crate::serving::traffic::{Action, Reason, Route};
 #[derive(Debug, Clone, Deserialize, Serialize)]
 pub struct RouteRequest {
     /// What to change.
-    #[serde(flatten)]
+    #[serde(flatten, deserialize_with = "by_name")]
     pub change: Action,
     /// Who asks for it; kept in the journal.
     pub by: String,
@@ -26,6 +27,10 @@ pub struct RouteRequest {
     /// The change's id in the journal; one is made where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub change_id: Option<String>,
+}
+
+fn by_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Action, D::Error> {
+    body::named("action", Value::deserialize(deserializer)?)
 }
 
 /// What is described of every change.

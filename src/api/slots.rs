@@ -7,7 +7,7 @@ use slated_contract::event::check_identifier;
 use slated_contract::feature::Features;
 use utoipa::ToSchema;
 
-use super::body::JsonBody;
+use super::body::{self, JsonBody};
 use super::deadline::Deadline;
 use super::recommend::{
     CandidateRequest, RecommendRequest, RecommendResponse, check, decide, not_journalled, record, repeated,
@@ -106,7 +106,7 @@ pub struct SlotRequest {
     #[serde(default)]
     pub pinned: Vec<Pin>,
     /// Business constraints.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "body::rules")]
     pub rules: Vec<Rule>,
 }
 

@@ -63,6 +63,8 @@ pub enum Rule {
 /// What a request declares.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
+// Not by its own name: a field of it has that, and what generates Python clients would take them for one.
+#[schema(as = DeclaredRules)]
 pub struct Rules {
     /// Pinned items.
     #[serde(skip_serializing_if = "Vec::is_empty")]

@@ -16,7 +16,7 @@ const COMMANDS: [&str; 9] =
 /// What may stand behind `sh`.
 const WORDS: [&str; 4] = ["not-run", "quick", "exit", "service"];
 /// How many blocks there are whose commands are not run. A greater number needs a reason; a smaller one is welcome.
-const NOT_RUN: usize = 20;
+const NOT_RUN: usize = 21;
 
 /// `PAGES=traffic` runs those alone whose path has this in it.
 #[test]

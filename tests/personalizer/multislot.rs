@@ -111,7 +111,7 @@ async fn slots_that_cannot_be_filled_are_refused_by_name() {
         (json!([slot("a", "nothing", &[])]), "slots[0].baselineAction"),
         (json!([slot("a", "news", &["news"])]), "slots[0].baselineAction"),
         (json!([slot("a", "news", &[]), slot("b", "news", &[])]), "slots[1].baselineAction"),
-        (json!([{"id": "a"}]), "slots[0]"),
+        (json!([{"id": "a"}]), "slots[0].baselineAction"),
         (json!([{"id": "a", "baselineAction": "news", "features": ["x"]}]), "slots[0].features"),
     ] {
         let mut body = page("bad");

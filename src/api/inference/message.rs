@@ -1,10 +1,13 @@
 //! The protocol's messages.
 
 use serde::{Deserialize, Serialize};
-use serde_json::value::{RawValue, Value};
+use serde_json::Value;
+use serde_json::value::RawValue;
 use slated_contract::policy::Manifest;
 use slated_contract::tensor::{Axis, ElementType, TensorSpec};
 use utoipa::ToSchema;
+
+use crate::schema;
 
 /// What went wrong.
 #[derive(Debug, Serialize, ToSchema)]
@@ -118,7 +121,7 @@ pub struct RequestParameters {
     #[schema(example = false)]
     pub binary_data_output: bool,
     /// Not to be had: a model here keeps no state between requests.
-    #[schema(value_type = Option<Object>, example = json!(null))]
+    #[schema(value_type = Option<u64>, example = json!(null))]
     pub sequence_id: Option<Value>,
 }
 
@@ -139,7 +142,7 @@ pub struct InputTensor {
     #[serde(default)]
     pub parameters: InputParameters,
     /// Its values, row-major, flat or nested; absent where they are binary.
-    #[schema(value_type = Option<Vec<Value>>, example = json!([0.5, 1.0]))]
+    #[schema(value_type = Option<Vec<schema::TensorPart>>, example = json!([0.5, 1.0]))]
     #[serde(default)]
     pub data: Option<Box<RawValue>>,
 }

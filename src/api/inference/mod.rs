@@ -90,7 +90,7 @@ pub async fn model(State(app): State<App>, PathOf(name): PathOf<String>) -> Resu
     tag = "inference",
     params(
         ("name" = String, Path, description = "The policy's name", example = "open-bandit"),
-        ("version" = String, Path, description = "The version; the policy's route must name it", example = "1"),
+        ("version" = String, Path, description = "The version; the policy's route must name it", example = "2"),
     ),
     responses(
         (status = 200, description = "Its tensors", body = ModelMetadata),
@@ -130,7 +130,7 @@ pub async fn model_ready(State(app): State<App>, PathOf(name): PathOf<String>) -
     tag = "inference",
     params(
         ("name" = String, Path, description = "The policy's name", example = "open-bandit"),
-        ("version" = String, Path, description = "The version; the policy's route must name it", example = "1"),
+        ("version" = String, Path, description = "The version; the policy's route must name it", example = "2"),
     ),
     responses(
         (status = 200, description = "It does", body = ModelReady),
@@ -192,7 +192,7 @@ pub async fn infer(
     tag = "inference",
     params(
         ("name" = String, Path, description = "The policy's name", example = "open-bandit"),
-        ("version" = String, Path, description = "The version; the policy's route must name it", example = "1"),
+        ("version" = String, Path, description = "The version; the policy's route must name it", example = "2"),
         ("Inference-Header-Content-Length" = Option<usize>, Header, description = "Bytes of JSON before the binary tensors; the whole body where absent", example = 181),
     ),
     request_body(content = InferenceRequest, description = "The tensors that `GET /v2/models/{name}` lists"),
