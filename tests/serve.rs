@@ -181,6 +181,16 @@ async fn every_refusal_has_its_status() {
     assert_eq!(raw("text/plain", "{}").await.0, StatusCode::UNSUPPORTED_MEDIA_TYPE);
     let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
     assert!(raw("application/json", &deep).await.0.is_client_error());
+    // One of several forms is told by its name; the place among them is none.
+    let mut numbered = request("x");
+    numbered["rules"] =
+        json!([{"rule": "diversity", "lambda": 0.5}, {"rule": 0, "feature": "item_feature_1", "most": 1}]);
+    let change = json!({"action": 0, "version": 1, "by": "anna", "why": "to see"});
+    for (path, body, field) in [("/recommend", numbered, "rules[1]"), ("/policies/thompson/route", change, "(body)")] {
+        let (status, problem) = service.post(path, &body).await;
+        let found = &problem["errors"][0]["field"];
+        assert_eq!((status, found), (StatusCode::UNPROCESSABLE_ENTITY, &json!(field)), "{problem}");
+    }
     assert_eq!(service.get("/nowhere").await.0, StatusCode::NOT_FOUND);
     assert_eq!(service.get("/recommend").await.0, StatusCode::METHOD_NOT_ALLOWED);
     assert_eq!(
