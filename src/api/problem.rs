@@ -186,7 +186,6 @@ impl Problem {
     }
 }
 
-
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let mut response = (self.status, axum::Json(&self)).into_response();

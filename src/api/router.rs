@@ -23,8 +23,8 @@ use super::access::{self, Needs};
 use super::compat;
 use super::describe::{self, Group, KeysNeeded};
 use super::{
-    App, Problem, admin, catalogue, deadline, decisions, description, feedback, forget, form, health, inference, metrics,
-    policies, recommend, routes as policy_routes, slots, trace,
+    App, Problem, admin, catalogue, deadline, decisions, description, feedback, forget, form, health, inference,
+    metrics, policies, recommend, routes as policy_routes, slots, trace,
 };
 use crate::access::{Keys, Role};
 use crate::serving::traffic::Figures;

@@ -178,7 +178,8 @@ impl<F: Fn()> Worker<F> {
         let due = failed
             || most >= self.settings.seal_after_events as u64
             || age >= Duration::from_secs(self.settings.seal_after_seconds);
-        let pace = if most > 4 * self.settings.seal_after_events as u64 { Pace::Full } else { Pace::half(&self.commands) };
+        let pace =
+            if most > 4 * self.settings.seal_after_events as u64 { Pace::Full } else { Pace::half(&self.commands) };
         if due && let Err(error) = self.seal(pace) {
             tracing::error!(%error, "the journal's tail cannot be closed into segments; its events stay in the tail");
         }
