@@ -151,6 +151,8 @@ impl<F: Fn()> Worker<F> {
                 }
                 Ok(Command::Stop(answer)) => {
                     let sealed = if self.settings.seal_on_close { self.seal(Pace::Full) } else { Ok(Vec::new()) };
+                    // Whoever waits for this may open the journal again at once.
+                    drop(self);
                     let _ = answer.send(sealed);
                     return;
                 }

@@ -161,6 +161,8 @@ impl Worker {
                 self.commit(group);
             }
             if let Some(stopped) = stop {
+                // Whoever waits for this may open the journal again at once.
+                drop(self);
                 let _ = stopped.send(());
                 return;
             }
