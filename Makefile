@@ -8,8 +8,8 @@ export CARGO_TARGET_DIR := $(shell . scripts/lib.sh && printf %s "$$CARGO_TARGET
 with_redis = redis=$$(scripts/redis.sh) && SLATED_TEST_REDIS="$$redis"
 with_python = python=$$(scripts/python.sh) && SLATED_TEST_PYTHON="$$python"
 with_node = node=$$(scripts/node.sh) && SLATED_TEST_NODE="$$node"
-with_api = api=$$(scripts/python.sh api) && API_TEST_PYTHON="$$api"
-with_clients = clients=$$(scripts/npm.sh clients) && API_TEST_NPM="$$clients"
+with_api = api=$$(scripts/python.sh api) && SLATED_TEST_API_PYTHON="$$api"
+with_clients = clients=$$(scripts/npm.sh clients) && SLATED_TEST_NPM_CLIENTS="$$clients"
 with_personalizer = npm=$$(scripts/npm.sh personalizer) && SLATED_TEST_NPM_PERSONALIZER="$$npm"
 with_models = models=$$(scripts/python.sh models) && SLATED_TEST_MODELS_PYTHON="$$models"
 with_torch = torch=$$(scripts/python.sh torch) && SLATED_TEST_TORCH_PYTHON="$$torch"
@@ -29,7 +29,7 @@ demo: setup ## Walk the whole loop on real data, then keep serving until Ctrl-C
 test: setup ## Run every test
 	$(with_redis) && export SLATED_TEST_REDIS && $(with_node) && export SLATED_TEST_NODE && \
 		$(with_personalizer) && export SLATED_TEST_NPM_PERSONALIZER && \
-		$(with_clients) && export API_TEST_NPM && $(with_api) && export API_TEST_PYTHON && \
+		$(with_clients) && export SLATED_TEST_NPM_CLIENTS && $(with_api) && export SLATED_TEST_API_PYTHON && \
 		$(with_models) && export SLATED_TEST_MODELS_PYTHON && \
 		$(with_python) cargo test --workspace --locked
 

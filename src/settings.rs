@@ -218,17 +218,10 @@ impl Layered {
             // What the build, the tests and the library search read is not a setting.
             .merge(
                 Env::prefixed("SLATED_")
-                    .ignore(&[
-                        "api_key",
-                        "test_python",
-                        "test_models_python",
-                        "test_torch_python",
-                        "test_redis",
-                        "test_node",
-                        "test_npm_personalizer",
-                        "chaos_rounds",
-                        "chaos_seed",
-                    ])
+                    .filter(|name| {
+                        let others = ["api_key", "chaos_rounds", "chaos_seed"];
+                        !name.starts_with("test_") && others.iter().all(|other| name != other)
+                    })
                     .split("__")
                     .lowercase(true),
             );

@@ -29,8 +29,8 @@ fn must(command: &mut Command) -> String {
 fn clients() -> &'static Path {
     static MADE: OnceLock<TempDir> = OnceLock::new();
     // They are fetched by `make test`, so that a test never is.
-    variable("API_TEST_PYTHON", "a Python with openapi-python-client");
-    variable("API_TEST_NPM", "a folder with openapi-typescript");
+    variable("SLATED_TEST_API_PYTHON", "a Python with openapi-python-client");
+    variable("SLATED_TEST_NPM_CLIENTS", "a folder with openapi-typescript");
     let made = MADE.get_or_init(|| {
         let folder = TempDir::new().unwrap();
         must(Command::new(root().join("scripts/clients.sh")).arg(folder.path()));
@@ -49,7 +49,7 @@ fn serve(place: &Workplace) -> (Service, String) {
 
 #[test]
 fn the_python_client_is_typed_and_works() {
-    let python = variable("API_TEST_PYTHON", "a Python with mypy");
+    let python = variable("SLATED_TEST_API_PYTHON", "a Python with mypy");
     let package = clients().join("python");
     let smoke = root().join("tests/clients/smoke.py");
     let mypy = || {
@@ -80,7 +80,7 @@ fn the_python_client_is_typed_and_works() {
 #[test]
 fn the_typescript_client_is_typed_and_works() {
     let node = variable("SLATED_TEST_NODE", "a Node.js");
-    let packages = variable("API_TEST_NPM", "a folder with TypeScript").join("node_modules");
+    let packages = variable("SLATED_TEST_NPM_CLIENTS", "a folder with TypeScript").join("node_modules");
     let folder = clients().join("typescript");
     std::os::unix::fs::symlink(&packages, folder.join("node_modules")).unwrap();
     fs::write(folder.join("package.json"), r#"{"type": "module"}"#).unwrap();

@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 
 /// The Python that schemathesis is installed for.
 fn python() -> PathBuf {
-    let python = std::env::var_os("API_TEST_PYTHON");
-    python.map(PathBuf::from).expect("API_TEST_PYTHON names a Python with schemathesis; run `make test`")
+    let python = std::env::var_os("SLATED_TEST_API_PYTHON");
+    python.map(PathBuf::from).expect("SLATED_TEST_API_PYTHON names a Python with schemathesis; run `make test`")
 }
 
 /// Lets a policy's requests leave out any feature.

@@ -20,21 +20,44 @@ pub struct Said {
     pub field: Option<String>,
 }
 
-/// Answers errors in the form of the interface that the path belongs to; problems where it is slated's own.
-pub async fn speak(request: Request, next: Next) -> Response {
-    let path = request.uri().path();
+/// How an interface writes its errors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// As a [`super::Problem`].
+    Problem,
+    /// As the Open Inference Protocol has them.
+    Inference,
+    /// As the Personalizer published them.
     #[cfg(feature = "compat")]
-    if is_below(compat::ROOT, path) {
-        return compat::speak(request, next).await;
-    }
-    if is_below(inference::ROOT, path) {
-        return inference::speak(next.run(request).await);
-    }
-    next.run(request).await
+    Personalizer,
 }
 
-fn is_below(root: &str, path: &str) -> bool {
-    path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+impl Form {
+    /// That of the interface that the path belongs to.
+    pub fn of(path: &str) -> Self {
+        let is_below =
+            |root: &str| path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        #[cfg(feature = "compat")]
+        if is_below(compat::ROOT) {
+            return Self::Personalizer;
+        }
+        if is_below(inference::ROOT) { Self::Inference } else { Self::Problem }
+    }
+
+    /// Whether the errors that routes share are written in it; what the Personalizer's may be, its own routes say.
+    pub const fn shares(self) -> bool {
+        matches!(self, Self::Problem | Self::Inference)
+    }
+}
+
+/// Answers errors in the form of the interface that was asked.
+pub async fn speak(request: Request, next: Next) -> Response {
+    match Form::of(request.uri().path()) {
+        Form::Problem => next.run(request).await,
+        Form::Inference => inference::speak(next.run(request).await),
+        #[cfg(feature = "compat")]
+        Form::Personalizer => compat::speak(request, next).await,
+    }
 }
 
 /// The headers of an answer that one in another form takes over; those of its content are its own.

@@ -19,6 +19,7 @@ mod settings;
 pub mod simulated;
 pub mod stats;
 mod store;
+mod syncer;
 mod tail;
 pub mod upkeep;
 mod upload;
@@ -50,6 +51,7 @@ use omit::omit;
 use sealer::Sealer;
 use segment::Changing;
 use store::Store;
+use syncer::Syncer;
 use tail::Tail;
 use upkeep::{CompactionReport, Forgetting, ForgotEvents, Retention, RetentionReport};
 use upload::Uploader;
@@ -118,6 +120,7 @@ pub struct Journal {
     omitted: Arc<[OmittedFeature]>,
     /// The object store in which segments may be that are no longer kept here.
     elsewhere: Option<String>,
+    _syncer: Arc<Syncer>,
 }
 
 impl Journal {
@@ -147,6 +150,7 @@ impl Journal {
             users,
             omitted: settings.omit_features.clone().into(),
             elsewhere: settings.upload_to.clone(),
+            _syncer: Arc::new(Syncer::start(settings)?),
             off: settings.durability == Durability::None,
         })
     }

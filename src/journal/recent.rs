@@ -59,7 +59,7 @@ impl<E: Event> Recent<E> {
     /// The events from `from` on.
     pub(super) fn open(tail: &Tail, from: DateTime<Utc>) -> Result<Self, JournalError> {
         // In this order, because sealing moves events from the tail to segments, never the other way.
-        let waiting = tail.read(|store| store.events::<E>(|event| event.time() >= from))?;
+        let waiting = tail.read(|store| store.events_since::<E>(from))?;
         let date = from.format("%Y-%m-%d").to_string();
         let dates = segments::<E>(tail.folder())?.into_iter().filter(|segments| segments.date >= date);
         let mut files = Vec::new();

@@ -1,12 +1,14 @@
 //! Closing the tail into segments, and finishing at start what a crash interrupted.
 //!
-//! A range of sequence numbers is closed in three steps: note the range, write its files, remove it from the tail. The
-//! range decides the files' names and bytes, so whatever the step at which the process dies, repeating from the note
-//! leads to the same files:
+//! A range of sequence numbers is closed in four steps: note the range, write its files, note that it is closed, remove
+//! its events from the tail. The range decides the files' names and bytes, so whatever the step at which the process
+//! dies, repeating from the note leads to the same files:
 //!
 //! - before the note: nothing has happened;
 //! - after the note, with no, some or all files in place: all are written again, over their like;
-//! - the removal is one atomic commit together with the end of the note.
+//! - the range counts as closed by one atomic commit together with the end of the note;
+//! - what is left of a closed range in the tail is removed when it is opened next. Commits wait for each other, so a
+//!   range is removed by many small ones, between which requests get through.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -27,6 +29,9 @@ use super::{JournalError, JournalSettings};
 const TICK: Duration = Duration::from_millis(500);
 /// How long after a failure closing is not tried again by itself.
 const PAUSE: Duration = Duration::from_secs(5);
+
+/// Events removed from the tail at a time.
+const REMOVED: u64 = 256;
 
 /// Events closed between two pauses, and the longest pause.
 const STRIDE: u32 = 32;
@@ -292,10 +297,15 @@ fn seal_kind<E: Event>(tail: &Tail, most: usize, pace: &mut Pace) -> Sealed {
     }
 }
 
-/// Writes the files of a noted range, then removes it from the tail.
+/// Writes the files of a noted range, notes that it is closed, then removes it from the tail.
 fn close_range<E: Event>(tail: &Tail, range: Range, pace: &mut Pace) -> Sealed {
     let files = write_range::<E>(tail, range, pace)?;
     tail.write(|store| store.end_seal::<E>(range, &files))?;
+    for first in (range.first..=range.last).step_by(REMOVED as usize) {
+        let part = Range { first, last: range.last.min(first + REMOVED - 1) };
+        tail.write(|store| store.remove::<E>(part))?;
+        pace.step();
+    }
     tracing::debug!(kind = E::KIND, first = range.first, last = range.last, "segment closed");
     Ok(files.files)
 }

@@ -2,7 +2,6 @@
 
 use slated_contract::feature::Encoder;
 use slated_contract::policy::{Bundle, BundleError, Manifest};
-use slated_contract::reward::RewardDefinition;
 use std::path::Path;
 use std::sync::Arc;
 use thiserror::Error;
@@ -10,6 +9,7 @@ use thiserror::Error;
 use super::engine::{Engine, EngineSettings};
 use super::measures::Measures;
 use super::model::ModelError;
+use super::traffic::Judged;
 use crate::session::SessionKind;
 
 /// A bundle whose model runs. Shared by the requests in flight; freed when the last of them is answered.
@@ -23,8 +23,8 @@ pub struct LoadedPolicy {
     pub engine: Engine,
     /// Its exploration, as the journal keeps it.
     pub exploration_json: String,
-    /// How feedback on its decisions becomes reward, as in its training.
-    pub reward: Arc<RewardDefinition>,
+    /// What feedback on its decisions speaks of.
+    pub judged: Arc<Judged>,
     /// What it keeps of its sessions; absent where it reads nothing of them.
     pub sessions: Option<SessionKind>,
     /// What is counted of its decisions.
@@ -74,7 +74,7 @@ impl LoadedPolicy {
             source,
         })?;
         let exploration_json = serde_json::json!(bundle.manifest.exploration).to_string();
-        let reward = bundle.manifest.training.as_ref().map(|training| training.reward.clone()).unwrap_or_default();
+        let judged = Arc::new(Judged::of(&bundle.manifest));
         let sessions = SessionKind::of(&bundle.manifest);
         let measures = Measures::of(&bundle.manifest.name, bundle.manifest.version);
         Ok(Self {
@@ -83,7 +83,7 @@ impl LoadedPolicy {
             encoder: bundle.encoder,
             engine,
             exploration_json,
-            reward: Arc::new(reward),
+            judged,
             sessions,
         })
     }

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use chrono::{DateTime, Utc};
 use parquet::arrow::ArrowWriter;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use slated_contract::event::{Candidate, Decision, Event, Feedback, Shown};
 use slated_contract::feature::Features;
 use slated_contract::reward::{Aggregation, RewardDefinition};
@@ -63,12 +64,15 @@ fn feedback(id: &str, decision_id: &str, second: i64, event: &str, value: f64, a
 }
 
 fn write<E: Event>(journal: &Path, date: &str, name: &str, events: &[E]) {
+    write_with(journal, date, name, events, None);
+}
+
+fn write_with<E: Event>(journal: &Path, date: &str, name: &str, events: &[E], properties: Option<WriterProperties>) {
     let folder = journal.join(E::KIND).join(format!("date={date}"));
     fs::create_dir_all(&folder).unwrap();
     let batch = E::encode(events).unwrap();
-    let mut writer =
-        ArrowWriter::try_new(File::create(folder.join(format!("{name}.parquet"))).unwrap(), batch.schema(), None)
-            .unwrap();
+    let file = File::create(folder.join(format!("{name}.parquet"))).unwrap();
+    let mut writer = ArrowWriter::try_new(file, batch.schema(), properties).unwrap();
     writer.write(&batch).unwrap();
     writer.close().unwrap();
 }
@@ -161,6 +165,28 @@ async fn every_event_is_counted_and_credited() {
         counted + expected.late_feedback + expected.unweighted_feedback + expected.misplaced_feedback,
         expected.feedback
     );
+}
+
+#[tokio::test]
+async fn files_are_merged_however_they_overlap_and_whether_they_say_so_or_not() {
+    let folder = TempDir::new().unwrap();
+    let journal = folder.path();
+    let of =
+        |seconds: &[i64]| seconds.iter().map(|second| decision(&format!("d{second:03}"), *second)).collect::<Vec<_>>();
+    // One after the other, one within another, two that touch, one that spans all.
+    let files: [&[i64]; 6] = [&[5, 6, 7], &[10, 20, 30], &[21, 22], &[30, 31], &[40], &[1, 25, 50]];
+    for (name, seconds) in files.iter().enumerate() {
+        write(journal, "2023-11-14", &name.to_string(), &of(seconds));
+    }
+    let silent = WriterProperties::builder().set_statistics_enabled(EnabledStatistics::None).build();
+    write_with(journal, "2023-11-14", "silent", &of(&[3, 26, 51]), Some(silent));
+    let (rounds, summary) = read(&settings(journal, RewardDefinition::default())).await.unwrap();
+    let found: Vec<i64> = rounds.iter().map(|round| round.decision.time.timestamp() - 1_700_000_000).collect();
+    assert_eq!(found, [1, 3, 5, 6, 7, 10, 20, 21, 22, 25, 26, 30, 31, 40, 50, 51]);
+    assert_eq!(summary.duplicate_decisions, 1, "d030 stands in two of them");
+    write(journal, "2023-11-14", "disordered", &of(&[61, 60]));
+    let error = read(&settings(journal, RewardDefinition::default())).await.unwrap_err().to_string();
+    assert!(error.contains("disordered.parquet") && error.contains("not in the order of time and id"), "{error}");
 }
 
 #[tokio::test]

@@ -5,12 +5,15 @@
 
 use std::fs::File;
 use std::marker::PhantomData;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
-use arrow::datatypes::{FieldRef, Schema, SchemaRef};
+use arrow::array::{ArrayRef, AsArray, RecordBatch};
+use arrow::datatypes::{FieldRef, Schema, SchemaRef, TimestampMicrosecondType};
+use chrono::{DateTime, Utc};
 use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use thiserror::Error;
 
@@ -93,6 +96,28 @@ pub(super) fn parquet(path: &Path) -> Result<ParquetRecordBatchReaderBuilder<Fil
 pub fn count(path: &Path) -> Result<u64, SegmentError> {
     let rows = parquet(path)?.metadata().file_metadata().num_rows();
     u64::try_from(rows).map_err(|_| SegmentError::at(path)(format!("its footer counts {rows} rows")))
+}
+
+/// From when to when a file's events are, from its footer alone; all of time where the footer does not say.
+///
+/// # Errors
+/// A file that is no Parquet.
+pub(super) fn times<E: Event>(path: &Path) -> Result<RangeInclusive<DateTime<Utc>>, SegmentError> {
+    let file = parquet(path)?;
+    let said = || {
+        let time = E::columns().field_with_name("time").ok()?;
+        let statistics = StatisticsConverter::try_new("time", file.schema(), file.parquet_schema()).ok()?;
+        // A group of rows without statistics has an empty cell here, which does not conform.
+        let moments = |cells: ArrayRef| {
+            let cells = conform(time, &cells).ok()?;
+            Some(cells.as_primitive_opt::<TimestampMicrosecondType>()?.values().clone())
+        };
+        let groups = file.metadata().row_groups();
+        let first = moments(statistics.row_group_mins(groups).ok()?)?.iter().min().copied()?;
+        let last = moments(statistics.row_group_maxes(groups).ok()?)?.iter().max().copied()?;
+        Some(DateTime::from_timestamp_micros(first)?..=DateTime::from_timestamp_micros(last)?)
+    };
+    Ok(said().unwrap_or(DateTime::<Utc>::MIN_UTC..=DateTime::<Utc>::MAX_UTC))
 }
 
 /// Some columns of a kind of event, to be read without the others.

@@ -4,38 +4,7 @@ use serde_json::json;
 use utoipa::openapi::{Content, Ref, RefOr, Response, ResponseBuilder};
 
 use super::headers;
-
-/// How the routes below a path write their errors.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
-    /// As an [`crate::api::Problem`].
-    Problem,
-    /// As the Open Inference Protocol has them.
-    Inference,
-    /// As the Personalizer published them; what they may be, its own routes say.
-    #[cfg(feature = "compat")]
-    Personalizer,
-}
-
-impl Form {
-    /// That of the routes at a path.
-    pub fn of(path: &str) -> Self {
-        #[cfg(feature = "compat")]
-        if below(path, crate::api::compat::ROOT) {
-            return Self::Personalizer;
-        }
-        if below(path, "/v2") { Self::Inference } else { Self::Problem }
-    }
-
-    /// Whether the errors that routes share are written in it; for the Personalizer's, its own routes say them.
-    pub const fn shares(self) -> bool {
-        matches!(self, Self::Problem | Self::Inference)
-    }
-}
-
-fn below(path: &str, root: &str) -> bool {
-    path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-}
+use crate::api::form::Form;
 
 /// What of a route says which errors it shares with others.
 #[derive(Debug, Clone, Copy)]

@@ -13,8 +13,9 @@ use utoipa::openapi::security::{
 };
 use utoipa::openapi::{OpenApi, Ref, RefOr, Required, Schema};
 
-use self::errors::{Form, Shared, Traits};
+use self::errors::{Shared, Traits};
 use super::deadline;
+use super::form::Form;
 
 /// What the routes of a group have in common.
 #[derive(Clone, Copy, PartialEq, Eq)]

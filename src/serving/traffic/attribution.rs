@@ -1,34 +1,59 @@
 //! Which version a feedback event speaks for.
 
+use std::collections::HashMap;
+use std::mem;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
-use moka::sync::Cache;
 use slated_contract::event::{Decision, Feedback};
+use slated_contract::policy::Manifest;
 use slated_contract::reward::RewardDefinition;
+use xxhash_rust::xxh3::xxh3_128;
 
 use super::super::policy::LoadedPolicy;
 
-/// The most decisions whose feedback is still attributed; beyond it the oldest are forgotten.
-const CAPACITY: u64 = 100_000;
+/// The latest decisions whose feedback is attributed, at least; at most twice as many.
+const CAPACITY: usize = 100_000;
 /// How long feedback on a decision is attributed.
 const KEPT: Duration = Duration::from_secs(60 * 60);
+
+/// Whose decisions feedback speaks of.
+#[derive(Debug, PartialEq)]
+pub struct Judged {
+    policy: String,
+    version: u64,
+    definition: RewardDefinition,
+}
+
+impl Judged {
+    /// The version of a manifest, whose reward is defined as in its training.
+    #[must_use]
+    pub fn of(manifest: &Manifest) -> Self {
+        let definition = manifest.training.as_ref().map(|training| training.reward.clone()).unwrap_or_default();
+        Self { policy: manifest.name.clone(), version: manifest.version, definition }
+    }
+}
 
 /// The recent decisions of this service, for the figures of their versions. The journal, not this, is what training and
 /// evaluation read.
 #[derive(Debug)]
-pub struct Attribution {
-    decisions: Cache<String, Arc<Attributed>>,
+pub struct Attribution(Mutex<Generations>);
+
+/// Decisions by the hash of their id. When the younger ones are enough, or old enough, the older ones are forgotten, and
+/// they take their place.
+#[derive(Debug)]
+struct Generations {
+    younger: HashMap<u128, Attributed>,
+    older: HashMap<u128, Attributed>,
+    begun: Instant,
 }
 
 #[derive(Debug)]
 struct Attributed {
-    policy: String,
-    version: u64,
+    judged: Arc<Judged>,
     decided: DateTime<Utc>,
-    definition: Arc<RewardDefinition>,
-    reward: Mutex<f64>,
+    reward: f64,
 }
 
 /// A decision's reward that changed.
@@ -46,36 +71,93 @@ pub struct Rewarded {
 
 impl Default for Attribution {
     fn default() -> Self {
-        Self { decisions: Cache::builder().max_capacity(CAPACITY).time_to_live(KEPT).build() }
+        Self(Mutex::new(Generations { younger: HashMap::new(), older: HashMap::new(), begun: Instant::now() }))
     }
 }
 
 impl Attribution {
     /// A decision was made by a policy.
     pub fn decided(&self, decision: &Decision, policy: &LoadedPolicy) {
-        let attributed = Attributed {
-            policy: decision.policy.clone(),
-            version: policy.manifest.version,
-            decided: decision.time,
-            definition: Arc::clone(&policy.reward),
-            reward: Mutex::new(0.0),
-        };
-        self.decisions.insert(decision.decision_id.clone(), Arc::new(attributed));
+        self.note(&decision.decision_id, decision.time, &policy.judged);
+    }
+
+    fn note(&self, id: &str, decided: DateTime<Utc>, judged: &Arc<Judged>) {
+        let attributed = Attributed { judged: Arc::clone(judged), decided, reward: 0.0 };
+        let mut generations = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if generations.younger.len() >= CAPACITY || generations.begun.elapsed() >= KEPT {
+            generations.older = mem::take(&mut generations.younger);
+            generations.begun = Instant::now();
+        }
+        generations.younger.insert(xxh3_128(id.as_bytes()), attributed);
     }
 
     /// Feedback arrived that is new: the decision's reward is the sum of what its events are worth by the definition
     /// that the policy was trained with, a click where there is none. Its delay goes into the metrics.
     pub fn respond(&self, feedback: &Feedback) -> Option<Rewarded> {
-        let attributed = self.decisions.get(&feedback.decision_id)?;
-        let delay = (feedback.time - attributed.decided).as_seconds_f64().max(0.0);
-        metrics::histogram!("slated_feedback_delay_seconds").record(delay);
-        let Attributed { policy, version, decided, definition, reward } = &*attributed;
-        let worth = definition.worth(&feedback.event, feedback.value, *decided, feedback.occurred)?;
-        let mut reward = reward.lock().unwrap_or_else(PoisonError::into_inner);
+        let id = xxh3_128(feedback.decision_id.as_bytes());
+        let mut generations = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Generations { younger, older, .. } = &mut *generations;
+        let Attributed { judged, decided, reward } = younger.get_mut(&id).or_else(|| older.get_mut(&id))?;
+        let delay = feedback.time - *decided;
+        if delay.to_std().is_ok_and(|delay| delay > KEPT) {
+            return None;
+        }
+        let worth = judged.definition.worth(&feedback.event, feedback.value, *decided, feedback.occurred);
         let before = *reward;
-        *reward += worth;
+        *reward += worth.unwrap_or(0.0);
+        let (judged, after) = (Arc::clone(judged), *reward);
+        drop(generations);
+        metrics::histogram!("slated_feedback_delay_seconds").record(delay.as_seconds_f64().max(0.0));
+        let Judged { policy, version, .. } = &*judged;
         metrics::gauge!("slated_reward_sum", "policy" => policy.clone(), "version" => version.to_string())
-            .increment(worth);
-        Some(Rewarded { policy: policy.clone(), version: *version, before, after: *reward })
+            .increment(worth?);
+        Some(Rewarded { policy: policy.clone(), version: *version, before, after })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn feedback(decision: usize) -> Feedback {
+        let now = Utc::now();
+        Feedback {
+            feedback_id: "f".to_owned(),
+            decision_id: decision.to_string(),
+            time: now,
+            occurred: now,
+            source: "service".to_owned(),
+            event: "click".to_owned(),
+            value: 1.0,
+            item: None,
+            position: None,
+        }
+    }
+
+    #[test]
+    fn the_latest_decisions_are_attributed_however_many_there_were() {
+        let attribution = Attribution::default();
+        let judged = Arc::new(Judged { policy: "p".to_owned(), version: 3, definition: RewardDefinition::default() });
+        let all = 5 * CAPACITY / 2;
+        for decision in 0..all {
+            attribution.note(&decision.to_string(), Utc::now(), &judged);
+            // Feedback on every one, so that nothing is told by how often it was asked for.
+            assert!(attribution.respond(&feedback(decision)).is_some(), "{decision}");
+        }
+        for latest in [all - 1, all - CAPACITY] {
+            let Rewarded { policy, version, before, after } = attribution.respond(&feedback(latest)).unwrap();
+            assert_eq!((policy.as_str(), version, before, after), ("p", 3, 1.0, 2.0));
+        }
+        assert_eq!(attribution.respond(&feedback(0)), None);
+        let held = attribution.0.lock().unwrap();
+        assert!(held.younger.len() + held.older.len() <= 2 * CAPACITY);
+    }
+
+    #[test]
+    fn feedback_that_comes_after_long_is_not_attributed() {
+        let attribution = Attribution::default();
+        let judged = Arc::new(Judged { policy: "p".to_owned(), version: 3, definition: RewardDefinition::default() });
+        attribution.note("7", Utc::now() - 2 * KEPT, &judged);
+        assert_eq!(attribution.respond(&feedback(7)), None);
     }
 }

@@ -5,7 +5,7 @@ mod guardrail;
 mod route;
 mod watch;
 
-pub use attribution::Attribution;
+pub use attribution::{Attribution, Judged};
 pub use guardrail::{Figures, Guardrails, Rewards};
 pub use route::{Action, Canary, Route, RouteError};
 pub use watch::watch;

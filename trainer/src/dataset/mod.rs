@@ -1,8 +1,8 @@
 //! From the journal to rounds: decisions joined with what came of them.
 
+mod decisions;
 mod infer;
 mod join;
-mod merge;
 mod mirror;
 mod query;
 mod reader;

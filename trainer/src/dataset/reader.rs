@@ -10,8 +10,8 @@ use slated_contract::reward::{RewardDefinition, RewardError};
 use thiserror::Error;
 
 use super::DatasetSummary;
+use super::decisions::Decisions;
 use super::join::{Joined, Outcomes, chosen_dates};
-use super::merge::MergedDecisions;
 use super::mirror::{MirrorError, local};
 use super::reward::{Rewarded, rewards};
 use super::sound::sound_segments;
@@ -121,7 +121,7 @@ pub enum DatasetError {
 /// Two streams in the same order run side by side: wide decisions, read as they lie, and their narrow outcomes, joined
 /// and sorted by DataFusion. Neither is ever held whole.
 pub struct Dataset {
-    decisions: MergedDecisions,
+    decisions: Decisions,
     outcomes: Outcomes,
     settings: DatasetSettings,
     summary: DatasetSummary,
@@ -146,7 +146,7 @@ impl Dataset {
             damaged_segments: damaged_decisions + damaged_feedback,
             ..DatasetSummary::default()
         };
-        let decisions = MergedDecisions::new(decisions);
+        let decisions = Decisions::read(decisions);
         Ok(Self { decisions, outcomes, settings: settings.clone(), summary })
     }
 

@@ -12,21 +12,24 @@
 //! | `state` | `sealing/`K | the range that is being closed; absent when none is |
 //! | `state` | `missing/`K | up to which number missing events have been told |
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+mod closed;
+mod order;
+
+use std::collections::HashSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use arrow::array::AsArray;
 use chrono::{DateTime, Utc};
 use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode};
-use rmp::decode::{read_int, read_map_len, read_str_from_slice};
-use serde::{Deserialize, Serialize};
-use slated_contract::event::{Columns, Decision, Event, Feedback, RouteChange};
+use slated_contract::event::{Decision, Event, Feedback, RouteChange};
 use uuid::Uuid;
 
 use super::segment::Place;
 use super::writer::{Appended, Entry};
-use super::{Durability, JournalError, JournalSettings, SegmentFile};
+use super::{Durability, JournalError, JournalSettings};
+use order::Order;
+
+pub use closed::{Range, SegmentRecord};
 
 /// The open store. A write that fails leaves it refusing all further ones until it is opened again.
 pub struct Store {
@@ -55,26 +58,6 @@ pub struct TailStats {
     pub feedback: u64,
     /// Changes of routes.
     pub changes: u64,
-}
-
-/// Sequence numbers, both included.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Range {
-    /// The first.
-    pub first: u64,
-    /// The last.
-    pub last: u64,
-}
-
-/// What is known of a closed segment.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct SegmentRecord {
-    /// The last sequence number; the first is the key.
-    pub last: u64,
-    /// The time of the latest event.
-    pub until: DateTime<Utc>,
-    /// The files, relative to the journal's folder.
-    pub files: Vec<SegmentFile>,
 }
 
 impl Store {
@@ -116,7 +99,11 @@ impl Store {
             Durability::Power => PersistMode::SyncData,
         };
         let (decisions, feedback, changes) = (kind(Decision::KIND)?, kind(Feedback::KIND)?, kind(RouteChange::KIND)?);
-        Ok(Self { decisions, feedback, changes, state, database, persist, folder: settings.folder.clone() })
+        let store = Self { decisions, feedback, changes, state, database, persist, folder: settings.folder.clone() };
+        store.remove_closed::<Decision>()?;
+        store.remove_closed::<Feedback>()?;
+        store.remove_closed::<RouteChange>()?;
+        Ok(store)
     }
 
     /// The id of this journal, part of every segment's name.
@@ -241,40 +228,6 @@ impl Store {
         Ok(last.max(self.sealed::<E>()?).max(told.map_or(0, |bytes| number(&bytes))))
     }
 
-    /// The last number in a closed segment.
-    pub fn sealed<E: Event>(&self) -> Result<u64, JournalError> {
-        let value = self.state.get(format!("sealed/{}", E::KIND)).map_err(|error| self.failed(&error))?;
-        Ok(value.map_or(0, |bytes| number(&bytes)))
-    }
-
-    /// The range that a crash left half closed.
-    pub fn sealing<E: Event>(&self) -> Result<Option<Range>, JournalError> {
-        let value = self.state.get(format!("sealing/{}", E::KIND)).map_err(|error| self.failed(&error))?;
-        Ok(value.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
-    }
-
-    /// Notes that a range is about to be closed, so that a crash leads to the same files and not to others.
-    pub fn begin_seal<E: Event>(&self, range: Range) -> Result<(), JournalError> {
-        let note = serde_json::to_vec(&range).map_err(|error| JournalError::Encode(error.to_string()))?;
-        let mut batch = self.database.batch().durability(Some(PersistMode::SyncAll));
-        batch.insert(&self.state, format!("sealing/{}", E::KIND), note);
-        batch.commit().map_err(|error| self.failed(&error))
-    }
-
-    /// Removes a range from the tail, now that its files are in place.
-    pub fn end_seal<E: Event>(&self, range: Range, record: &SegmentRecord) -> Result<(), JournalError> {
-        let record = serde_json::to_vec(record).map_err(|error| JournalError::Encode(error.to_string()))?;
-        let kind = self.kind(E::KIND);
-        let mut batch = self.database.batch().durability(Some(PersistMode::SyncAll));
-        batch.insert(&kind.segments, range.first.to_be_bytes(), record);
-        batch.insert(&self.state, format!("sealed/{}", E::KIND), range.last.to_be_bytes());
-        batch.remove(&self.state, format!("sealing/{}", E::KIND));
-        for sequence in range.first..=range.last {
-            batch.remove(&kind.events, sequence.to_be_bytes());
-        }
-        batch.commit().map_err(|error| self.failed(&error))
-    }
-
     /// What the events of a range are ordered by, with their numbers; the rest of an event is passed over.
     pub fn places<E: Event>(&self, range: Range) -> Result<Vec<Place<u64>>, JournalError> {
         let keys = range.first.to_be_bytes()..=range.last.to_be_bytes();
@@ -286,11 +239,21 @@ impl Store {
         self.kind(E::KIND).events.range(keys).map(read).collect()
     }
 
-    /// The events that are `wanted`, in order.
-    pub fn events<E: Event>(&self, wanted: impl Fn(&E) -> bool) -> Result<Vec<E>, JournalError> {
-        let read = |guard: fjall::Guard| self.decode::<E>(&guard.value().map_err(|error| self.failed(&error))?);
-        let events = self.kind(E::KIND).events.iter().map(read);
-        events.filter(|event| event.as_ref().map_or(true, &wanted)).collect()
+    /// The events that wait to be closed and are not older than `from`, in order.
+    pub fn events_since<E: Event>(&self, from: DateTime<Utc>) -> Result<Vec<E>, JournalError> {
+        let mut events = Vec::new();
+        for guard in self.waiting::<E>()? {
+            let value = guard.value().map_err(|error| self.failed(&error))?;
+            if self.order::<E>(&value)?.time >= from {
+                events.push(self.decode::<E>(&value)?);
+            }
+        }
+        Ok(events)
+    }
+
+    /// Everything of the kind that is not in a closed segment.
+    fn waiting<E: Event>(&self) -> Result<fjall::Iter, JournalError> {
+        Ok(self.kind(E::KIND).events.range((self.sealed::<E>()? + 1).to_be_bytes()..))
     }
 
     /// One event, if it is still in the tail.
@@ -314,7 +277,7 @@ impl Store {
 
     /// The time of the event that has been in the tail for longest.
     pub fn oldest<E: Event>(&self) -> Result<Option<DateTime<Utc>>, JournalError> {
-        let Some(guard) = self.kind(E::KIND).events.first_key_value() else { return Ok(None) };
+        let Some(guard) = self.waiting::<E>()?.next() else { return Ok(None) };
         let value = guard.value().map_err(|error| self.failed(&error))?;
         Ok(Some(self.order::<E>(&value)?.time))
     }
@@ -330,91 +293,6 @@ impl Store {
         let guards = self.kind(E::KIND).ids.prefix(prefix);
         let id = |guard: fjall::Guard| guard.key().map(|id| String::from_utf8_lossy(&id).into_owned());
         guards.map(id).collect::<Result<_, _>>().map_err(|error| self.failed(&error))
-    }
-
-    /// The files of the closed segment that holds this number.
-    pub fn segment_of<E: Event>(&self, sequence: u64) -> Result<Vec<PathBuf>, JournalError> {
-        let upto = ..=sequence.to_be_bytes();
-        let Some(guard) = self.kind(E::KIND).segments.range(upto).next_back() else { return Ok(Vec::new()) };
-        let value = guard.value().map_err(|error| self.failed(&error))?;
-        let record: SegmentRecord =
-            serde_json::from_slice(&value).map_err(|error| JournalError::Encode(error.to_string()))?;
-        let files = record.files.into_iter().map(|file| self.folder.join(file.path));
-        Ok(if sequence <= record.last { files.collect() } else { Vec::new() })
-    }
-
-    /// Forgets the ids of segments whose events are all older than `before`.
-    pub fn forget_ids<E: Event>(&self, before: DateTime<Utc>) -> Result<(), JournalError> {
-        let kind = self.kind(E::KIND);
-        let mut expired: BTreeMap<u64, SegmentRecord> = BTreeMap::new();
-        for guard in kind.segments.iter() {
-            let (key, value) = guard.into_inner().map_err(|error| self.failed(&error))?;
-            let record: SegmentRecord =
-                serde_json::from_slice(&value).map_err(|error| JournalError::Encode(error.to_string()))?;
-            if record.until >= before {
-                break;
-            }
-            expired.insert(number(&key), record);
-        }
-        if expired.is_empty() {
-            return Ok(());
-        }
-        // Segments that were put together are in one file with others, which may have to be known for longer.
-        let is_expired = |sequence: u64| {
-            let record = expired.range(..=sequence).next_back();
-            record.is_some_and(|(_, record)| sequence <= record.last)
-        };
-        let ids = Columns::of::<E>(&[E::columns().field(0).name()]);
-        let mut batch = self.database.batch();
-        let mut gone = false;
-        for path in expired.values().flat_map(|record| &record.files).map(|file| &file.path).collect::<BTreeSet<_>>() {
-            let Ok(batches) = ids.read(&self.folder.join(path), 8192) else {
-                gone = true;
-                continue;
-            };
-            for read in batches {
-                let Ok(read) = read else {
-                    gone = true;
-                    break;
-                };
-                for id in read.column(0).as_string::<i32>().iter().flatten() {
-                    if self.sequence_of::<E>(id)?.is_some_and(is_expired) {
-                        batch.remove(&kind.ids, id);
-                    }
-                }
-            }
-        }
-        if gone {
-            // A file that was moved away, removed or damaged does not say which ids were its.
-            for guard in kind.ids.iter() {
-                let (id, sequence) = guard.into_inner().map_err(|error| self.failed(&error))?;
-                if is_expired(number(&sequence)) {
-                    batch.remove(&kind.ids, id);
-                }
-            }
-        }
-        expired.keys().for_each(|first| batch.remove(&kind.segments, first.to_be_bytes()));
-        batch.commit().map_err(|error| self.failed(&error))
-    }
-
-    /// Notes that the events of some files are in other files now; both of one date.
-    pub fn replace_files<E: Event>(&self, replaced: &[String], by: &[SegmentFile]) -> Result<(), JournalError> {
-        let kind = self.kind(E::KIND);
-        let replaced: HashSet<&str> = replaced.iter().map(String::as_str).collect();
-        let mut batch = self.database.batch().durability(Some(PersistMode::SyncAll));
-        for guard in kind.segments.iter() {
-            let (key, value) = guard.into_inner().map_err(|error| self.failed(&error))?;
-            let mut record: SegmentRecord =
-                serde_json::from_slice(&value).map_err(|error| JournalError::Encode(error.to_string()))?;
-            let files = record.files.len();
-            record.files.retain(|file| !replaced.contains(file.path.as_str()));
-            if record.files.len() < files {
-                record.files.extend_from_slice(by);
-                let value = serde_json::to_vec(&record).map_err(|error| JournalError::Encode(error.to_string()))?;
-                batch.insert(&kind.segments, key, value);
-            }
-        }
-        batch.commit().map_err(|error| self.failed(&error))
     }
 
     /// Copies everything that is in the store into another, empty one.
@@ -477,29 +355,4 @@ impl NextSequence {
 
 fn number(bytes: &[u8]) -> u64 {
     bytes.try_into().map_or(0, u64::from_be_bytes)
-}
-
-/// What an event is ordered by: its id, which is its first field, and its time.
-struct Order {
-    id: String,
-    time: DateTime<Utc>,
-}
-
-impl Order {
-    /// Reads the beginning of an event, which is texts up to its time; what follows, its features above all, is not looked
-    /// at.
-    fn read(bytes: &[u8]) -> Option<Self> {
-        let mut rest = bytes;
-        read_map_len(&mut rest).ok()?;
-        let (_, rest) = read_str_from_slice(rest).ok()?;
-        let (id, mut rest) = read_str_from_slice(rest).ok()?;
-        loop {
-            let (name, mut value) = read_str_from_slice(rest).ok()?;
-            if name == "time" {
-                let time = DateTime::from_timestamp_micros(read_int(&mut value).ok()?)?;
-                return Some(Self { id: id.to_owned(), time });
-            }
-            (_, rest) = read_str_from_slice(value).ok()?;
-        }
-    }
 }
