@@ -131,6 +131,29 @@ async fn a_bit_that_flips_in_the_tail_costs_one_commit_and_is_told() {
 }
 
 #[tokio::test]
+async fn a_commits_number_that_is_damaged_costs_nothing() {
+    for bit in [0x80, 0x01] {
+        let place = Workplace::new();
+        let acknowledged = left_in_the_tail(&place, "number", 40).await;
+        let (log, _) = log(&place);
+        let mut bytes = fs::read(&log).unwrap();
+        let ends: Vec<usize> =
+            bytes.windows(5).enumerate().filter(|(_, five)| *five == b"FJL\x03\x01").map(|(at, _)| at + 4).collect();
+        // The highest byte of the number of a commit in the middle, and that of the last one.
+        for begin in [ends[ends.len() / 2], *ends.last().unwrap()] {
+            bytes[begin + 12] ^= bit;
+        }
+        fs::write(&log, bytes).unwrap();
+        let service = place.serve(&[]);
+        service.ok("/recommend", &request("number-after")).await;
+        service.stop();
+        assert!(acknowledged.is_subset(&ids::<Decision>(&place, "number-")));
+        assert_eq!((check(&place).0, lost(&place)), (Some(0), 0));
+        assert!(!place.path().join("journal/damaged").exists());
+    }
+}
+
+#[tokio::test]
 async fn a_tail_that_is_cut_short_says_how_much_it_lost() {
     let place = Workplace::new();
     let acknowledged = left_in_the_tail(&place, "cut", 40).await;

@@ -4,11 +4,15 @@
 //! Opened, it cuts the log at the first batch that does not read, whatever follows, or refuses to open where a checksum
 //! does not match. Batches that follow a damaged one are whole commits of ours, so they are kept; what was cut out is put
 //! aside.
+//!
+//! The checksum does not cover a batch's number, by which the store orders writes. Numbers ascend through the logs, so one
+//! that does not fit is written anew between those around it.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
@@ -19,6 +23,10 @@ const ITEM: u8 = 2;
 const END: u8 = 3;
 const CLEAR: u8 = 4;
 const TRAILER: &[u8] = b"FJL\x03";
+/// Where a batch's number stands: behind its tag and the count of its items.
+const NUMBER: Range<usize> = 5..13;
+/// The store takes no number from here on.
+const NUMBERS: u64 = 1 << 63;
 /// Tag, type, compression, keyspace, length of the key, lengths of the value unpacked and as it is stored.
 const ITEM_HEAD: usize = 1 + 1 + 1 + 8 + 2 + 4 + 4;
 
@@ -33,56 +41,106 @@ pub struct Cut {
     pub at_end: bool,
 }
 
-/// Cuts damaged batches out of the logs in `store`, and keeps the bytes in `aside`. Nobody may have the store open.
-pub fn salvage(store: &Path, aside: &Path) -> io::Result<Vec<Cut>> {
-    let mut cuts = Vec::new();
+/// What was done to the logs.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Salvaged {
+    /// What was cut out.
+    pub cuts: Vec<Cut>,
+    /// How many batches got their number anew.
+    pub renumbered: usize,
+}
+
+/// Cuts damaged batches out of the logs in `store`, keeps the bytes in `aside`, and sets damaged numbers right. Nobody may have
+/// the store open.
+pub fn salvage(store: &Path, aside: &Path) -> io::Result<Salvaged> {
+    // In the order in which they were written, which is not that of their names.
+    let mut logs = BTreeMap::new();
     for entry in store.read_dir()? {
         let path = entry?.path();
-        if path.extension().is_none_or(|extension| extension != "jnl") {
-            continue;
+        if path.extension().is_some_and(|extension| extension == "jnl") {
+            let number = path.file_stem().and_then(|name| name.to_str()?.parse::<u64>().ok());
+            logs.insert((number, path.clone()), scan(&fs::read(&path)?));
         }
-        let log = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let bytes = fs::read(&path)?;
-        let (sound, damaged) = scan(&bytes);
-        if damaged.is_empty() {
-            continue;
+    }
+    if !renumber(&mut logs.values_mut().flat_map(|log| &mut log.batches).collect::<Vec<_>>()) {
+        // Nothing says where these belong among what the store has in its tables.
+        logs.values_mut().for_each(|log| log.damaged.extend(log.batches.drain(..).map(|batch| batch.at)));
+    }
+    let mut salvaged = Salvaged::default();
+    for ((_, path), log) in &logs {
+        salvaged.renumbered += log.batches.iter().filter(|batch| batch.renumbered.is_some()).count();
+        if !log.is_sound() {
+            rewrite(store, aside, path, log, &mut salvaged.cuts)?;
         }
+    }
+    Ok(salvaged)
+}
+
+/// Puts what is damaged aside, and writes the log without it.
+fn rewrite(store: &Path, aside: &Path, path: &PathBuf, log: &Log, cuts: &mut Vec<Cut>) -> io::Result<()> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let bytes = fs::read(path)?;
+    if !log.damaged.is_empty() {
         fs::create_dir_all(aside)?;
-        for range in &damaged {
+        for range in &log.damaged {
             let cut = &bytes[range.clone()];
             // Named by its content, so that being interrupted here leaves no second copy.
-            let kept = aside.join(format!("{log}-{:016x}-{:032x}", range.start, xxh3_128(cut)));
+            let kept = aside.join(format!("{name}-{:016x}-{:032x}", range.start, xxh3_128(cut)));
             let mut file = File::create(kept)?;
             file.write_all(cut)?;
             file.sync_all()?;
         }
         sync_folder(aside)?;
-        let part = path.with_extension("part");
-        let mut file = File::create(&part)?;
-        sound.iter().try_for_each(|range| file.write_all(&bytes[range.clone()]))?;
-        file.sync_all()?;
-        fs::rename(&part, &path)?;
-        sync_folder(store)?;
-        let end = sound.last().map_or(0, |range| range.end);
-        cuts.extend(damaged.into_iter().map(|bytes| Cut { log: log.clone(), at_end: bytes.start >= end, bytes }));
     }
-    cuts.sort_by(|a, b| (&a.log, a.bytes.start).cmp(&(&b.log, b.bytes.start)));
-    Ok(cuts)
+    let part = path.with_extension("part");
+    let mut file = io::BufWriter::new(File::create(&part)?);
+    for Batch { at, number, renumbered } in &log.batches {
+        file.write_all(&bytes[at.start..at.start + NUMBER.start])?;
+        file.write_all(&renumbered.unwrap_or(*number).to_le_bytes())?;
+        file.write_all(&bytes[at.start + NUMBER.end..at.end])?;
+    }
+    file.into_inner()?.sync_all()?;
+    fs::rename(&part, path)?;
+    sync_folder(store)?;
+    let end = log.batches.last().map_or(0, |batch| batch.at.end);
+    cuts.extend(log.damaged.iter().cloned().map(|bytes| Cut { log: name.clone(), at_end: bytes.start >= end, bytes }));
+    Ok(())
 }
 
-/// The whole batches of a log, and what is between them. A log is made long and filled later, so zeros at its end are
-/// neither.
-fn scan(bytes: &[u8]) -> (Vec<Range<usize>>, Vec<Range<usize>>) {
+/// What is in a log.
+#[derive(Debug)]
+struct Log {
+    /// Its whole batches.
+    batches: Vec<Batch>,
+    /// What is between them.
+    damaged: Vec<Range<usize>>,
+}
+
+/// A whole batch.
+#[derive(Debug)]
+struct Batch {
+    at: Range<usize>,
+    number: u64,
+    /// Its number, where the one it has does not fit.
+    renumbered: Option<u64>,
+}
+
+impl Log {
+    fn is_sound(&self) -> bool {
+        self.damaged.is_empty() && self.batches.iter().all(|batch| batch.renumbered.is_none())
+    }
+}
+
+/// Reads a log. It is made long and filled later, so zeros at its end are neither batches nor damage.
+fn scan(bytes: &[u8]) -> Log {
     let length = bytes.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
     let bytes = &bytes[..length];
-    let (mut sound, mut damaged): (Vec<Range<usize>>, Vec<Range<usize>>) = (Vec::new(), Vec::new());
+    let (mut batches, mut damaged) = (Vec::new(), Vec::new());
     let mut at = 0;
     while at < length {
         if let Some(end) = batch_end(bytes, at) {
-            match sound.last_mut() {
-                Some(last) if last.end == at => last.end = end,
-                _ => sound.push(at..end),
-            }
+            let number = bytes[at..][NUMBER].try_into().map_or(NUMBERS, u64::from_le_bytes);
+            batches.push(Batch { at: at..end, number, renumbered: None });
             at = end;
         } else {
             let next = (at + 1..length).find(|&next| bytes[next] == START && batch_end(bytes, next).is_some());
@@ -90,7 +148,40 @@ fn scan(bytes: &[u8]) -> (Vec<Range<usize>>, Vec<Range<usize>>) {
             at = next.unwrap_or(length);
         }
     }
-    (sound, damaged)
+    Log { batches, damaged }
+}
+
+/// Numbers batches anew whose number breaks the order: all but the longest ascending sequence of them, of several that of the
+/// least numbers. What was between two of it has room between them. False where no number is one.
+fn renumber(batches: &mut [&mut Batch]) -> bool {
+    // For each length, the batch by which a sequence of that length ends with the least number; and what is before each.
+    let (mut ends, mut before): (Vec<usize>, Vec<Option<usize>>) = (Vec::new(), vec![None; batches.len()]);
+    for place in 0..batches.len() {
+        let number = batches[place].number;
+        if number < NUMBERS {
+            let length = ends.partition_point(|&end| batches[end].number < number);
+            before[place] = length.checked_sub(1).map(|shorter| ends[shorter]);
+            match ends.get_mut(length) {
+                Some(end) => *end = place,
+                None => ends.push(place),
+            }
+        }
+    }
+    let mut fits = vec![false; batches.len()];
+    let mut last = ends.last().copied();
+    while let Some(place) = last {
+        fits[place] = true;
+        last = before[place];
+    }
+    let Some(first) = fits.iter().position(|&fits| fits) else { return batches.is_empty() };
+    let mut next = batches[first].number.saturating_sub(first as u64);
+    for (batch, fits) in batches.iter_mut().zip(fits) {
+        if !fits {
+            batch.renumbered = Some(next);
+        }
+        next = batch.renumbered.unwrap_or(batch.number) + 1;
+    }
+    true
 }
 
 /// Where the batch that begins here ends; `None` where none does, or it is not as it was written.
@@ -118,4 +209,27 @@ fn batch_end(bytes: &[u8], start: usize) -> Option<usize> {
     let whole =
         byte(at)? == END && field(at + 9, TRAILER.len())? == TRAILER && xxh3_64(field(first, at - first)?) == checksum;
     whole.then_some(at + 9 + TRAILER.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_that_do_not_fit_are_set_between_those_around_them() {
+        let renumbered = |numbers: &[u64]| {
+            let batch = |&number: &u64| Batch { at: 0..0, number, renumbered: None };
+            let mut batches: Vec<Batch> = numbers.iter().map(batch).collect();
+            assert!(renumber(&mut batches.iter_mut().collect::<Vec<_>>()));
+            batches.iter().map(|batch| batch.renumbered.unwrap_or(batch.number)).collect::<Vec<_>>()
+        };
+        assert_eq!(renumbered(&[]), Vec::<u64>::new());
+        assert_eq!(renumbered(&[3, 7, 8, 20]), [3, 7, 8, 20]);
+        assert_eq!(renumbered(&[3, 1 << 40, 8, 20]), [3, 4, 8, 20]);
+        assert_eq!(renumbered(&[3, 7, 0, 20]), [3, 7, 8, 20]);
+        assert_eq!(renumbered(&[u64::MAX, 7, 1 << 63, 20, 5]), [6, 7, 8, 20, 21]);
+        assert_eq!(renumbered(&[1 << 40, 11]), [10, 11]);
+        assert_eq!(renumbered(&[4, 4, 5]), [4, 5, 6]);
+        assert!(!renumber(&mut [&mut Batch { at: 0..0, number: 1 << 63, renumbered: None }]));
+    }
 }

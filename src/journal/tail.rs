@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use slated_contract::event::{Decision, Event, Feedback, RouteChange};
 
 use super::acknowledged::Acknowledged;
-use super::salvage::{Cut, salvage};
+use super::salvage::{Cut, Salvaged, salvage};
 use super::segment::sync_folder;
 use super::store::{NextSequence, Range, Store, TailStats};
 use super::writer::{Appended, Entry};
@@ -54,11 +54,17 @@ impl Tail {
     pub fn open(settings: &JournalSettings) -> Result<Self, JournalError> {
         let failed = |error: io::Error| failed(&settings.folder, &error);
         fs::create_dir_all(&settings.folder).map_err(failed)?;
-        let cuts = cut(&settings.folder)?;
+        let Salvaged { cuts, renumbered } = cut(&settings.folder)?;
         renew(settings)?;
         let store = Store::open(settings)?;
         let acknowledged = Acknowledged::open(&settings.folder).map_err(failed)?;
         let lost = tell_lost(&settings.folder, &store, acknowledged.read())?;
+        if renumbered > 0 {
+            tracing::error!(
+                commits = renumbered,
+                "numbers of commits in the journal's tail were damaged, and set right"
+            );
+        }
         for Cut { log, bytes, at_end } in &cuts {
             if lost.is_empty() && *at_end {
                 tracing::info!(
@@ -195,9 +201,11 @@ fn renew(settings: &JournalSettings) -> Result<(), JournalError> {
 }
 
 /// Cuts what is damaged out of the store's logs; refuses where another process has it open.
-fn cut(journal: &Path) -> Result<Vec<Cut>, JournalError> {
+fn cut(journal: &Path) -> Result<Salvaged, JournalError> {
     let store = journal.join(".tail");
-    let Ok(lock) = File::options().read(true).write(true).open(store.join("lock")) else { return Ok(Vec::new()) };
+    let Ok(lock) = File::options().read(true).write(true).open(store.join("lock")) else {
+        return Ok(Salvaged::default());
+    };
     match lock.try_lock() {
         Ok(()) => salvage(&store, &journal.join("damaged")).map_err(|error| failed(journal, &error)),
         Err(TryLockError::WouldBlock) => Err(JournalError::Locked(journal.to_owned())),
