@@ -229,7 +229,7 @@ mod tests {
         assert_eq!(renumbered(&[3, 7, 0, 20]), [3, 7, 8, 20]);
         assert_eq!(renumbered(&[u64::MAX, 7, 1 << 63, 20, 5]), [6, 7, 8, 20, 21]);
         assert_eq!(renumbered(&[1 << 40, 11]), [10, 11]);
-        assert_eq!(renumbered(&[4, 4, 5]), [4, 5, 6]);
+        assert_eq!(renumbered(&[4, 4, 5]), [3, 4, 5]);
         assert!(!renumber(&mut [&mut Batch { at: 0..0, number: 1 << 63, renumbered: None }]));
     }
 }
