@@ -80,18 +80,20 @@ impl Store {
             .journal_compression(CompressionType::None)
             .open()
             .map_err(failed)?;
+        // What is full is flushed, and while the disk takes note of that, nothing of the keyspace is read or written: the more
+        // memory, the rarer.
         let keyspace = |name: &str, memory_mib: u64| {
             let options = || KeyspaceCreateOptions::default().max_memtable_size(memory_mib * 1024 * 1024);
             database.keyspace(name, options).map_err(failed)
         };
         let kind = |name: &str| -> Result<Kind, JournalError> {
             Ok(Kind {
-                events: keyspace(name, 8)?,
-                ids: keyspace(&format!("{name}_ids"), 2)?,
-                segments: keyspace(&format!("{name}_segments"), 2)?,
+                events: keyspace(name, 32)?,
+                ids: keyspace(&format!("{name}_ids"), 4)?,
+                segments: keyspace(&format!("{name}_segments"), 1)?,
             })
         };
-        let state = keyspace("state", 2)?;
+        let state = keyspace("state", 1)?;
         // `Buffer` hands the commit to the operating system before it returns, which is what survives the process; no
         // mode at all would leave it in the store's own buffer.
         let persist = match settings.durability {
