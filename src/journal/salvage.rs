@@ -25,8 +25,8 @@ const CLEAR: u8 = 4;
 const TRAILER: &[u8] = b"FJL\x03";
 /// Where a batch's number stands: behind its tag and the count of its items.
 const NUMBER: Range<usize> = 5..13;
-/// The store takes no number from here on.
-const NUMBERS: u64 = 1 << 63;
+/// No store counts that far; it takes no number from 2^63 on, nor may it begin close below.
+const NUMBERS: u64 = 1 << 56;
 /// Tag, type, compression, keyspace, length of the key, lengths of the value unpacked and as it is stored.
 const ITEM_HEAD: usize = 1 + 1 + 1 + 8 + 2 + 4 + 4;
 
@@ -229,6 +229,7 @@ mod tests {
         assert_eq!(renumbered(&[3, 7, 0, 20]), [3, 7, 8, 20]);
         assert_eq!(renumbered(&[u64::MAX, 7, 1 << 63, 20, 5]), [6, 7, 8, 20, 21]);
         assert_eq!(renumbered(&[1 << 40, 11]), [10, 11]);
+        assert_eq!(renumbered(&[7, (1 << 63) - 1]), [7, 8]);
         assert_eq!(renumbered(&[4, 4, 5]), [3, 4, 5]);
         assert!(!renumber(&mut [&mut Batch { at: 0..0, number: 1 << 63, renumbered: None }]));
     }

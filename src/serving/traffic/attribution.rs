@@ -85,8 +85,10 @@ impl Attribution {
         let attributed = Attributed { judged: Arc::clone(judged), decided, reward: 0.0 };
         let mut generations = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if generations.younger.len() >= CAPACITY || generations.begun.elapsed() >= KEPT {
-            generations.older = mem::take(&mut generations.younger);
-            generations.begun = Instant::now();
+            let Generations { younger, older, begun } = &mut *generations;
+            mem::swap(younger, older);
+            younger.clear();
+            *begun = Instant::now();
         }
         generations.younger.insert(xxh3_128(id.as_bytes()), attributed);
     }
