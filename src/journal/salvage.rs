@@ -8,7 +8,6 @@
 //! The checksum does not cover a batch's number, by which the store orders writes. Numbers ascend through the logs, so one
 //! that does not fit is written anew between those around it.
 
-use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::ops::Range;
@@ -53,21 +52,14 @@ pub struct Salvaged {
 /// Cuts damaged batches out of the logs in `store`, keeps the bytes in `aside`, and sets damaged numbers right. Nobody may have
 /// the store open.
 pub fn salvage(store: &Path, aside: &Path) -> io::Result<Salvaged> {
-    // In the order in which they were written, which is not that of their names.
-    let mut logs = BTreeMap::new();
-    for entry in store.read_dir()? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "jnl") {
-            let number = path.file_stem().and_then(|name| name.to_str()?.parse::<u64>().ok());
-            logs.insert((number, path.clone()), scan(&fs::read(&path)?));
-        }
-    }
-    if !renumber(&mut logs.values_mut().flat_map(|log| &mut log.batches).collect::<Vec<_>>()) {
+    let read = |path: PathBuf| Ok((scan(&fs::read(&path)?), path));
+    let mut logs = logs(store)?.into_iter().map(read).collect::<io::Result<Vec<(Log, PathBuf)>>>()?;
+    if !renumber(&mut logs.iter_mut().flat_map(|(log, _)| &mut log.batches).collect::<Vec<_>>()) {
         // Nothing says where these belong among what the store has in its tables.
-        logs.values_mut().for_each(|log| log.damaged.extend(log.batches.drain(..).map(|batch| batch.at)));
+        logs.iter_mut().for_each(|(log, _)| log.damaged.extend(log.batches.drain(..).map(|batch| batch.at)));
     }
     let mut salvaged = Salvaged::default();
-    for ((_, path), log) in &logs {
+    for (log, path) in &logs {
         salvaged.renumbered += log.batches.iter().filter(|batch| batch.renumbered.is_some()).count();
         if !log.is_sound() {
             rewrite(store, aside, path, log, &mut salvaged.cuts)?;
@@ -76,8 +68,17 @@ pub fn salvage(store: &Path, aside: &Path) -> io::Result<Salvaged> {
     Ok(salvaged)
 }
 
+/// The logs in `store` in the order in which they were written, which is that of their numbers and not of their names.
+pub fn logs(store: &Path) -> io::Result<Vec<PathBuf>> {
+    let paths = store.read_dir()?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
+    let mut logs: Vec<PathBuf> =
+        paths.into_iter().filter(|path| path.extension().is_some_and(|extension| extension == "jnl")).collect();
+    logs.sort_by_key(|path| path.file_stem().and_then(|name| name.to_str()?.parse::<u64>().ok()));
+    Ok(logs)
+}
+
 /// Puts what is damaged aside, and writes the log without it.
-fn rewrite(store: &Path, aside: &Path, path: &PathBuf, log: &Log, cuts: &mut Vec<Cut>) -> io::Result<()> {
+fn rewrite(store: &Path, aside: &Path, path: &Path, log: &Log, cuts: &mut Vec<Cut>) -> io::Result<()> {
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let bytes = fs::read(path)?;
     if !log.damaged.is_empty() {

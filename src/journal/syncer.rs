@@ -4,7 +4,7 @@
 //! the lock that every commit waits for: for as long as the disk takes for all that was written since. So the log is
 //! synced all the time, through a handle of its own, which no commit waits for.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use crossbeam_channel::{RecvTimeoutError, Sender};
 
+use super::salvage::logs;
 use super::{Durability, JournalError, JournalSettings};
 
 /// How often.
@@ -47,27 +48,11 @@ impl Syncer {
 
 /// Syncs the log that is written now, unless it is as it was when it was `synced` last.
 fn sync(store: &Path, synced: Option<(PathBuf, SystemTime)>) -> io::Result<Option<(PathBuf, SystemTime)>> {
-    let Some(log) = current_log(store)? else { return Ok(None) };
+    let Some(log) = logs(store)?.pop() else { return Ok(None) };
     let file = File::open(&log)?;
     let now = Some((log, file.metadata()?.modified()?));
     if now != synced {
         file.sync_data()?;
     }
     Ok(now)
-}
-
-/// The log with the greatest number.
-fn current_log(store: &Path) -> io::Result<Option<PathBuf>> {
-    let mut newest: Option<(u64, PathBuf)> = None;
-    for entry in fs::read_dir(store)? {
-        let path = entry?.path();
-        let is_log = path.extension().is_some_and(|extension| extension == "jnl");
-        let number = path.file_stem().and_then(|name| name.to_str()?.parse().ok());
-        if let Some(number) = number.filter(|_| is_log)
-            && newest.as_ref().is_none_or(|(greatest, _)| number > *greatest)
-        {
-            newest = Some((number, path));
-        }
-    }
-    Ok(newest.map(|(_, path)| path))
 }
