@@ -33,8 +33,14 @@ use tower::ServiceExt;
 pub type Target = fn(&[u8]);
 
 /// Every target by its name, which is that of its folder in the corpus.
-pub const TARGETS: [(&str, Target); 5] =
-    [("requests", requests), ("dsjson", dsjson), ("manifest", manifest), ("model", model), ("journal", journal)];
+pub const TARGETS: [(&str, Target); 6] = [
+    ("requests", requests),
+    ("dsjson", dsjson),
+    ("manifest", manifest),
+    ("model", model),
+    ("journal", journal),
+    ("index", index),
+];
 
 /// The bundle that ships, with which the targets work.
 const POLICY: &str = "interest-exploration-slateq";
@@ -187,19 +193,21 @@ pub fn model(bytes: &[u8]) {
 
 /// The log of a journal's tail, as a crash or a disk may leave it. It opens and takes events, or says why not.
 pub fn journal(bytes: &[u8]) {
+    opens_with("log", bytes);
+}
+
+/// The log of the index of a journal's closed segments, likewise.
+pub fn index(bytes: &[u8]) {
+    opens_with("jnl", bytes);
+}
+
+/// Opens a journal in which the file that ends in `.<replaced>` holds these bytes.
+fn opens_with(replaced: &str, bytes: &[u8]) {
     static TEMPLATE: OnceLock<(TempDir, BTreeMap<PathBuf, Vec<u8>>)> = OnceLock::new();
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let (folder, files) = TEMPLATE.get_or_init(|| {
         let folder = scratch();
-        let settings = settings(&folder.path().join("template"));
-        let runtime = Runtime::new().expect("a runtime");
-        let journal = Journal::open(&settings).expect("a new journal");
-        let events = [feedback("first"), feedback("second"), feedback("third")];
-        runtime.block_on(journal.append_feedback(&events)).expect("kept");
-        runtime.block_on(journal.close()).expect("closed");
-        drop(journal);
-        let mut files = BTreeMap::new();
-        gather(&settings.folder, Path::new(""), &mut files);
+        let files = sound_journal(&folder.path().join("template"));
         (folder, files)
     });
     let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
@@ -208,8 +216,8 @@ pub fn journal(bytes: &[u8]) {
     for (path, content) in files {
         let to = place.join(path);
         fs::create_dir_all(to.parent().expect("a folder")).expect("made");
-        let log = path.extension().is_some_and(|extension| extension == "jnl");
-        fs::write(to, if log { bytes } else { content }).expect("written");
+        let replaced = path.extension().is_some_and(|extension| extension == replaced);
+        fs::write(to, if replaced { bytes } else { content }).expect("written");
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let Ok(journal) = open(&settings(&place)) else { return };
@@ -227,23 +235,30 @@ pub fn journal(bytes: &[u8]) {
     runtime.block_on(journal.close()).expect("closed");
 }
 
-/// The bytes of a sound log for the journal's target, as the store writes them now.
-#[allow(dead_code, reason = "the fuzzer begins with the corpus")]
-pub fn sound_log() -> Vec<u8> {
-    let folder = scratch();
-    let settings = settings(folder.path());
+/// The files of a journal with a closed segment, and events that wait to be closed.
+fn sound_journal(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let runtime = Runtime::new().expect("a runtime");
-    let journal = Journal::open(&settings).expect("a new journal");
-    for id in ["first", "second", "third"] {
+    let journal = Journal::open(&settings(folder)).expect("a new journal");
+    for id in ["closed", "first", "second", "third"] {
         runtime.block_on(journal.append_feedback(&[feedback(id)])).expect("kept");
+        if id == "closed" {
+            runtime.block_on(journal.seal()).expect("a segment");
+        }
     }
     runtime.block_on(journal.close()).expect("closed");
     drop(journal);
     let mut files = BTreeMap::new();
-    gather(folder.path(), Path::new(""), &mut files);
-    let log = files.into_iter().find(|(path, _)| path.extension().is_some_and(|extension| extension == "jnl"));
-    let (_, mut log) = log.expect("a log");
-    // The store makes it long and fills it later.
+    gather(folder, Path::new(""), &mut files);
+    files
+}
+
+/// The bytes of the sound file of a journal that ends in `.<extension>`, as they are written now.
+#[allow(dead_code, reason = "the fuzzer begins with the corpus")]
+pub fn sound(extension: &str) -> Vec<u8> {
+    let files = sound_journal(scratch().path());
+    let found = files.into_iter().find(|(path, _)| path.extension().is_some_and(|found| found == extension));
+    let (_, mut log) = found.expect("a log");
+    // One is made long and filled later.
     log.truncate(log.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1));
     log
 }

@@ -62,19 +62,29 @@ fn dsjson() {
     run("dsjson", 25);
 }
 
-#[test]
-fn journals() {
-    let sound = targets::sound_log();
-    for id in ["first", "second", "third"] {
-        assert!(sound.windows(id.len()).any(|bytes| bytes == id.as_bytes()), "the log lacks `{id}`");
+/// Variants of what is written now, and the corpus, which was written as it was written then.
+fn run_logs(name: &str, extension: &str, holds: &[&str]) {
+    let sound = targets::sound(extension);
+    for id in holds {
+        assert!(sound.windows(id.len()).any(|bytes| bytes == id.as_bytes()), "it lacks `{id}`");
     }
     if std::env::var_os("UPDATE").is_some() {
-        let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/journal");
+        let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(name);
         fs::create_dir_all(&corpus).unwrap();
         fs::write(corpus.join("sound"), &sound).unwrap();
         fs::write(corpus.join("torn"), &sound[..sound.len() - 9]).unwrap();
     }
-    // The corpus was written by the store as it was; this is what it writes now.
-    variants(&sound, 10).for_each(|bytes| targets::journal(&bytes));
-    run("journal", 10);
+    run(name, 10);
+    let (_, target): &(_, Target) = targets::TARGETS.iter().find(|(known, _)| *known == name).unwrap();
+    variants(&sound, 10).for_each(|bytes| target(&bytes));
+}
+
+#[test]
+fn journals() {
+    run_logs("journal", "log", &["first", "second", "third"]);
+}
+
+#[test]
+fn indices() {
+    run_logs("index", "jnl", &["closed", "sealed/feedback"]);
 }

@@ -31,14 +31,14 @@ impl Acknowledged {
         self.0.read_exact_at(&mut bytes, 0).ok()?;
         let number = |index: usize| Some(u64::from_le_bytes(bytes[8 + 8 * index..][..8].try_into().ok()?));
         let sound = bytes.starts_with(MAGIC) && number(3)? == xxh3_64(&bytes[..LENGTH - 8]);
-        sound.then_some(NextSequence { decisions: number(0)?, feedback: number(1)?, changes: number(2)? })
+        sound.then_some(NextSequence([number(0)?, number(1)?, number(2)?]))
     }
 
     /// Notes the numbers that the next events get.
     pub fn write(&self, next: &NextSequence) -> io::Result<()> {
         let mut bytes = [0; LENGTH];
         bytes[..8].copy_from_slice(MAGIC);
-        for (index, number) in [next.decisions, next.feedback, next.changes].into_iter().enumerate() {
+        for (index, number) in next.0.into_iter().enumerate() {
             bytes[8 + 8 * index..][..8].copy_from_slice(&number.to_le_bytes());
         }
         let checksum = xxh3_64(&bytes[..LENGTH - 8]);

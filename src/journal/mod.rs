@@ -1,7 +1,7 @@
 //! The interaction journal: append-only, and acknowledged means kept.
 //!
-//! An event goes first into the durable tail (an embedded log-structured store), where a group commit makes it survive
-//! the process before it is acknowledged. Closed segments are Parquet files that anything can read. Events
+//! An event goes first into the durable tail, a [log], where a group commit makes it survive the process before it is
+//! acknowledged. Closed segments are Parquet files that anything can read. Events
 //! are never rewritten; what may become of the segments they are in is in [`upkeep`].
 
 mod acknowledged;
@@ -10,6 +10,7 @@ pub mod dsjson;
 mod elsewhere;
 pub mod exchange;
 pub mod import;
+mod log;
 mod omit;
 mod recent;
 mod salvage;
@@ -142,6 +143,7 @@ impl Journal {
         let sealed = uploader.clone();
         let on_sealed = move || sealed.iter().for_each(|uploader| uploader.look());
         let sealer = Arc::new(Sealer::start(Arc::clone(&tail), settings, changing, on_sealed)?);
+        let syncer = Arc::new(Syncer::start(&tail, settings)?);
         Ok(Self {
             tail,
             writer,
@@ -150,7 +152,7 @@ impl Journal {
             users,
             omitted: settings.omit_features.clone().into(),
             elsewhere: settings.upload_to.clone(),
-            _syncer: Arc::new(Syncer::start(settings)?),
+            _syncer: syncer,
             off: settings.durability == Durability::None,
         })
     }
@@ -301,11 +303,7 @@ impl Journal {
         let elsewhere = self.elsewhere.clone();
         let forget = move |tail: &Tail| {
             let elsewhere = elsewhere.map(|url| Elsewhere::open(tail.folder(), &url)).transpose()?;
-            let forgot = upkeep::forget(tail.folder(), elsewhere.as_ref(), &names, &forgetting)?;
-            if !forgot.segments.is_empty() {
-                tail.renew_at_next_open()?;
-            }
-            Ok(forgot)
+            upkeep::forget(tail.folder(), elsewhere.as_ref(), &names, &forgetting)
         };
         self.sealer.run(forget).await
     }

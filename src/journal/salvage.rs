@@ -1,4 +1,4 @@
-//! Cutting what is damaged out of the store's log before the store is opened.
+//! Cutting what is damaged out of the index's log before the index is opened.
 //!
 //! fjall (3.1) writes every commit to `<number>.jnl` as one batch: a start, items, and an end with the XXH3 of the items.
 //! Opened, it cuts the log at the first batch that does not read, whatever follows, or refuses to open where a checksum
@@ -68,8 +68,8 @@ pub fn salvage(store: &Path, aside: &Path) -> io::Result<Salvaged> {
     Ok(salvaged)
 }
 
-/// The logs in `store` in the order in which they were written, which is that of their numbers and not of their names.
-pub fn logs(store: &Path) -> io::Result<Vec<PathBuf>> {
+/// The logs in `store`, in the order in which they were written, which is that of their numbers and not of their names.
+fn logs(store: &Path) -> io::Result<Vec<PathBuf>> {
     let paths = store.read_dir()?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
     let mut logs: Vec<PathBuf> =
         paths.into_iter().filter(|path| path.extension().is_some_and(|extension| extension == "jnl")).collect();
@@ -81,18 +81,7 @@ pub fn logs(store: &Path) -> io::Result<Vec<PathBuf>> {
 fn rewrite(store: &Path, aside: &Path, path: &Path, log: &Log, cuts: &mut Vec<Cut>) -> io::Result<()> {
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let bytes = fs::read(path)?;
-    if !log.damaged.is_empty() {
-        fs::create_dir_all(aside)?;
-        for range in &log.damaged {
-            let cut = &bytes[range.clone()];
-            // Named by its content, so that being interrupted here leaves no second copy.
-            let kept = aside.join(format!("{name}-{:016x}-{:032x}", range.start, xxh3_128(cut)));
-            let mut file = File::create(kept)?;
-            file.write_all(cut)?;
-            file.sync_all()?;
-        }
-        sync_folder(aside)?;
-    }
+    put_aside(aside, &name, &bytes, &log.damaged)?;
     let part = path.with_extension("part");
     let mut file = io::BufWriter::new(File::create(&part)?);
     for Batch { at, number, renumbered } in &log.batches {
@@ -106,6 +95,23 @@ fn rewrite(store: &Path, aside: &Path, path: &Path, log: &Log, cuts: &mut Vec<Cu
     let end = log.batches.last().map_or(0, |batch| batch.at.end);
     cuts.extend(log.damaged.iter().cloned().map(|bytes| Cut { log: name.clone(), at_end: bytes.start >= end, bytes }));
     Ok(())
+}
+
+/// Keeps what is damaged of a log of this name and content in `aside`.
+pub fn put_aside(aside: &Path, name: &str, bytes: &[u8], damaged: &[Range<usize>]) -> io::Result<()> {
+    if damaged.is_empty() {
+        return Ok(());
+    }
+    fs::create_dir_all(aside)?;
+    for range in damaged {
+        let cut = &bytes[range.clone()];
+        // Named by its content, so that being interrupted here leaves no second copy.
+        let kept = aside.join(format!("{name}-{:016x}-{:032x}", range.start, xxh3_128(cut)));
+        let mut file = File::create(kept)?;
+        file.write_all(cut)?;
+        file.sync_all()?;
+    }
+    sync_folder(aside)
 }
 
 /// What is in a log.

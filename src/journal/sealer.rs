@@ -7,8 +7,7 @@
 //! - before the note: nothing has happened;
 //! - after the note, with no, some or all files in place: all are written again, over their like;
 //! - the range counts as closed by one atomic commit together with the end of the note;
-//! - what is left of a closed range in the tail is removed when it is opened next. Commits wait for each other, so a
-//!   range is removed by many small ones, between which requests get through.
+//! - what is left of a closed range in the log is passed over when it is opened next, and goes with its files.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -30,8 +29,8 @@ const TICK: Duration = Duration::from_millis(500);
 /// How long after a failure closing is not tried again by itself.
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// Events removed from the tail at a time.
-const REMOVED: u64 = 256;
+/// Events forgotten by the log at a time, while which no request is written or looked up.
+const FORGOTTEN: usize = 256;
 
 /// Events closed between two pauses, and the longest pause.
 const STRIDE: u32 = 32;
@@ -239,6 +238,10 @@ impl<F: Fn()> Worker<F> {
     }
 
     fn seal_all(&self, mut pace: Pace) -> Sealed {
+        self.tail.write(|store| {
+            store.leave_log();
+            Ok(())
+        })?;
         let most = self.settings.seal_after_events;
         let mut files = seal_kind::<Decision>(&self.tail, most, &mut pace)?;
         files.extend(seal_kind::<Feedback>(&self.tail, most, &mut pace)?);
@@ -300,12 +303,12 @@ fn seal_kind<E: Event>(tail: &Tail, most: usize, pace: &mut Pace) -> Sealed {
 /// Writes the files of a noted range, notes that it is closed, then removes it from the tail.
 fn close_range<E: Event>(tail: &Tail, range: Range, pace: &mut Pace) -> Sealed {
     let files = write_range::<E>(tail, range, pace)?;
-    tail.write(|store| store.end_seal::<E>(range, &files))?;
-    for first in (range.first..=range.last).step_by(REMOVED as usize) {
-        let part = Range { first, last: range.last.min(first + REMOVED - 1) };
-        tail.write(|store| store.remove::<E>(part))?;
-        pace.step();
-    }
+    tail.write(|store| {
+        store.end_seal::<E>(range, &files)?;
+        let parts = (range.first..range.last).step_by(FORGOTTEN).chain([range.last]);
+        parts.for_each(|last| store.remove::<E>(last));
+        store.remove_closed()
+    })?;
     tracing::debug!(kind = E::KIND, first = range.first, last = range.last, "segment closed");
     Ok(files.files)
 }

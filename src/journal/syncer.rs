@@ -1,58 +1,54 @@
 //! Keeping little of the tail's log unsynced.
 //!
-//! Where acknowledged events need not survive the loss of power, no commit syncs the log, but closing a range does, under
-//! the lock that every commit waits for: for as long as the disk takes for all that was written since. So the log is
-//! synced all the time, through a handle of its own, which no commit waits for.
+//! Where acknowledged events need not survive the loss of power, no commit syncs the log. So that such a loss costs no more
+//! than a moment, it is synced all the time, while commits go on.
 
-use std::fs::File;
-use std::io;
-use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::{Duration, SystemTime};
+use std::sync::{Arc, Weak};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use crossbeam_channel::{RecvTimeoutError, Sender};
 
-use super::salvage::logs;
+use super::store::Store;
+use super::tail::Tail;
 use super::{Durability, JournalError, JournalSettings};
 
 /// How often.
 const TICK: Duration = Duration::from_millis(200);
 
-/// The thread, which ends when this is dropped.
-pub struct Syncer {
-    _ends: Option<Sender<()>>,
-}
+/// The thread, which has ended, and let go of the tail, once this is dropped.
+pub struct Syncer(Option<(Sender<()>, JoinHandle<()>)>);
 
 impl Syncer {
     /// Starts it, where acknowledgements do not wait for the disk by themselves.
-    pub fn start(settings: &JournalSettings) -> Result<Self, JournalError> {
+    pub fn start(tail: &Arc<Tail>, settings: &JournalSettings) -> Result<Self, JournalError> {
         if settings.durability == Durability::Power {
-            return Ok(Self { _ends: None });
+            return Ok(Self(None));
         }
+        let tail: Weak<Tail> = Arc::downgrade(tail);
         let (ends, ended) = crossbeam_channel::bounded::<()>(0);
-        let store = settings.folder.join(".tail");
         let work = move || {
-            let mut synced = None;
             while ended.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
-                // A log that cannot be synced is told by whoever writes it.
-                synced = sync(&store, synced).unwrap_or(None);
+                if let Some(tail) = tail.upgrade() {
+                    // A log that cannot be synced is told by whoever writes it.
+                    let _ = tail.read(Store::flush);
+                }
             }
         };
-        thread::Builder::new()
+        let thread = thread::Builder::new()
             .name("journal-syncer".to_owned())
             .spawn(work)
             .map_err(|error| JournalError::Write(format!("cannot start its thread: {error}")))?;
-        Ok(Self { _ends: Some(ends) })
+        Ok(Self(Some((ends, thread))))
     }
 }
 
-/// Syncs the log that is written now, unless it is as it was when it was `synced` last.
-fn sync(store: &Path, synced: Option<(PathBuf, SystemTime)>) -> io::Result<Option<(PathBuf, SystemTime)>> {
-    let Some(log) = logs(store)?.pop() else { return Ok(None) };
-    let file = File::open(&log)?;
-    let now = Some((log, file.metadata()?.modified()?));
-    if now != synced {
-        file.sync_data()?;
+impl Drop for Syncer {
+    fn drop(&mut self) {
+        if let Some((ends, thread)) = self.0.take() {
+            drop(ends);
+            // It cannot panic, and if it did there would be nothing left to do.
+            let _ = thread.join();
+        }
     }
-    Ok(now)
 }

@@ -6,22 +6,17 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError, RwLock};
 
 use chrono::{DateTime, Utc};
-use rustix::fs::{CWD, RenameFlags, renameat_with};
 use serde::{Deserialize, Serialize};
 use slated_contract::event::{Decision, Event, Feedback, RouteChange};
 
 use super::acknowledged::Acknowledged;
 use super::salvage::{Cut, Salvaged, salvage};
-use super::segment::sync_folder;
-use super::store::{NextSequence, Range, Store, TailStats};
+use super::store::{NextSequence, Range, Store, TailStats, take_over};
 use super::writer::{Appended, Entry};
 use super::{JournalError, JournalSettings};
 
 /// What must fit on the disk before a store that a full disk stopped is opened again.
 static PROBE: [u8; 256 * 1024] = [0x5a; 256 * 1024];
-
-/// Says that the store is to be written anew when it is opened next.
-const RENEW: &str = ".tail.renew";
 
 /// Events that were acknowledged and are lost, a line of `<journal>/lost.jsonl`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,15 +49,16 @@ impl Tail {
     pub fn open(settings: &JournalSettings) -> Result<Self, JournalError> {
         let failed = |error: io::Error| failed(&settings.folder, &error);
         fs::create_dir_all(&settings.folder).map_err(failed)?;
-        let Salvaged { cuts, renumbered } = cut(&settings.folder)?;
-        renew(settings)?;
-        let store = Store::open(settings)?;
+        let Salvaged { mut cuts, renumbered } = cut(&settings.folder)?;
+        take_over(settings)?;
+        let (store, of_log) = Store::open(settings, &NextSequence::END)?;
+        cuts.extend(of_log);
         let acknowledged = Acknowledged::open(&settings.folder).map_err(failed)?;
         let lost = tell_lost(&settings.folder, &store, acknowledged.read())?;
         if renumbered > 0 {
             tracing::error!(
                 commits = renumbered,
-                "numbers of commits in the journal's tail were damaged, and set right"
+                "numbers of commits in the journal's index were damaged, and set right"
             );
         }
         for Cut { log, bytes, at_end } in &cuts {
@@ -88,12 +84,6 @@ impl Tail {
         acknowledged.write(&next).map_err(failed)?;
         let settings = settings.clone();
         Ok(Self { settings, writer, store: RwLock::new(Some(store)), failure: Mutex::default(), acknowledged })
-    }
-
-    /// Says that the store is to be written anew when it is opened next: its logs hold what was removed from it until
-    /// later writes push it out.
-    pub fn renew_at_next_open(&self) -> Result<(), JournalError> {
-        File::create(self.folder().join(RENEW)).map(drop).map_err(|error| failed(self.folder(), &error))
     }
 
     /// The journal's folder.
@@ -153,8 +143,7 @@ impl Tail {
             // Lets go of the lock on its folder.
             *slot = None;
             cut(&self.settings.folder)?;
-            let store = Store::open(&self.settings)?;
-            store.discard_from(next)?;
+            let (store, _) = Store::open(&self.settings, next)?;
             store.sync()?;
             *slot = Some(store);
             Ok(())
@@ -176,38 +165,14 @@ fn failed(folder: &Path, error: &io::Error) -> JournalError {
     JournalError::Tail { folder: folder.to_owned(), reason: error.to_string() }
 }
 
-/// Writes the store anew, where it was said that it is to be. The new one takes the old one's place in one step; what was
-/// interrupted is begun again.
-fn renew(settings: &JournalSettings) -> Result<(), JournalError> {
-    let journal = &settings.folder;
-    let (marker, fresh, store) = (journal.join(RENEW), journal.join(".tail.new"), journal.join(".tail"));
-    if !marker.exists() {
-        return Ok(());
-    }
-    let failed = |error: io::Error| failed(journal, &error);
-    let clear = || match fs::remove_dir_all(&fresh) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(error)),
-        _ => Ok(()),
-    };
-    clear()?;
-    {
-        let old = Store::open(settings)?;
-        old.copy_to(&Store::open_at(settings, &fresh)?)?;
-    }
-    renameat_with(CWD, &fresh, CWD, &store, RenameFlags::EXCHANGE).map_err(|error| failed(error.into()))?;
-    sync_folder(journal).map_err(failed)?;
-    clear()?;
-    fs::remove_file(&marker).map_err(failed)
-}
-
-/// Cuts what is damaged out of the store's logs; refuses where another process has it open.
+/// Cuts what is damaged out of the index's logs; refuses where another process has it open.
 fn cut(journal: &Path) -> Result<Salvaged, JournalError> {
-    let store = journal.join(".tail");
-    let Ok(lock) = File::options().read(true).write(true).open(store.join("lock")) else {
+    let index = Store::index(journal);
+    let Ok(lock) = File::options().read(true).write(true).open(index.join("lock")) else {
         return Ok(Salvaged::default());
     };
     match lock.try_lock() {
-        Ok(()) => salvage(&store, &journal.join("damaged")).map_err(|error| failed(journal, &error)),
+        Ok(()) => salvage(&index, &journal.join("damaged")).map_err(|error| failed(journal, &error)),
         Err(TryLockError::WouldBlock) => Err(JournalError::Locked(journal.to_owned())),
         Err(TryLockError::Error(error)) => Err(failed(journal, &error)),
     }
@@ -232,10 +197,10 @@ fn tell_lost(
     acknowledged: Option<NextSequence>,
 ) -> Result<Vec<LostEvents>, JournalError> {
     let mut lost = Vec::new();
-    let of = |number: fn(&NextSequence) -> u64| acknowledged.as_ref().map_or(0, |next| number(next).saturating_sub(1));
-    add_lost::<Decision>(store, of(|next| next.decisions), &mut lost)?;
-    add_lost::<Feedback>(store, of(|next| next.feedback), &mut lost)?;
-    add_lost::<RouteChange>(store, of(|next| next.changes), &mut lost)?;
+    let [decisions, feedback, changes] = acknowledged.map_or([0; 3], |next| next.0.map(|next| next.saturating_sub(1)));
+    add_lost::<Decision>(store, decisions, &mut lost)?;
+    add_lost::<Feedback>(store, feedback, &mut lost)?;
+    add_lost::<RouteChange>(store, changes, &mut lost)?;
     if lost.is_empty() {
         return Ok(lost);
     }

@@ -7,9 +7,9 @@ use arrow::array::AsArray;
 use chrono::{DateTime, Utc};
 use fjall::PersistMode;
 use serde::{Deserialize, Serialize};
-use slated_contract::event::{Columns, Event};
+use slated_contract::event::{Columns, Decision, Event, Feedback, RouteChange};
 
-use super::super::{JournalError, SegmentFile};
+use super::super::{JournalError, SegmentFile, log};
 use super::{Store, number};
 
 /// Sequence numbers, both included.
@@ -53,34 +53,30 @@ impl Store {
         batch.commit().map_err(|error| self.failed(&error))
     }
 
-    /// Notes that a range is in a closed segment, now that its files are in place. Its events, which are still in the store,
+    /// Notes that a range is in a closed segment, now that its files are in place. Its events, which are still in the log,
     /// are [removed](Self::remove) after that.
     pub fn end_seal<E: Event>(&self, range: Range, record: &SegmentRecord) -> Result<(), JournalError> {
         let record = serde_json::to_vec(record).map_err(|error| JournalError::Encode(error.to_string()))?;
+        let kind = self.kind(E::KIND);
         let mut batch = self.database.batch().durability(Some(PersistMode::SyncAll));
-        batch.insert(&self.kind(E::KIND).segments, range.first.to_be_bytes(), record);
+        for (sequence, id) in self.log.within(log::index(E::KIND), range.first..=range.last) {
+            batch.insert(&kind.ids, &*id, sequence.to_be_bytes());
+        }
+        batch.insert(&kind.segments, range.first.to_be_bytes(), record);
         batch.insert(&self.state, format!("sealed/{}", E::KIND), range.last.to_be_bytes());
         batch.remove(&self.state, format!("sealing/{}", E::KIND));
         batch.commit().map_err(|error| self.failed(&error))
     }
 
-    /// Removes the events of these numbers, which are in a closed segment.
-    pub fn remove<E: Event>(&self, range: Range) -> Result<(), JournalError> {
-        let mut batch = self.database.batch();
-        for sequence in range.first..=range.last {
-            batch.remove(&self.kind(E::KIND).events, sequence.to_be_bytes());
-        }
-        batch.commit().map_err(|error| self.failed(&error))
+    /// Forgets where events up to this number are in the log: they are in a closed segment.
+    pub fn remove<E: Event>(&self, last: u64) {
+        self.log.forget(log::index(E::KIND), last);
     }
 
-    /// Removes what a crash left of a closed range.
-    pub(super) fn remove_closed<E: Event>(&self) -> Result<(), JournalError> {
-        let events = &self.kind(E::KIND).events;
-        let mut batch = self.database.batch();
-        for guard in events.range(..=self.sealed::<E>()?.to_be_bytes()) {
-            batch.remove(events, guard.key().map_err(|error| self.failed(&error))?);
-        }
-        batch.commit().map_err(|error| self.failed(&error))
+    /// Removes the files of the log that hold nothing but what is closed.
+    pub fn remove_closed(&self) -> Result<(), JournalError> {
+        let closed = [self.sealed::<Decision>()?, self.sealed::<Feedback>()?, self.sealed::<RouteChange>()?];
+        self.log.remove_closed(&closed).map_err(|error| self.failed(&error))
     }
 
     /// The files of the closed segment that holds this number.

@@ -1,11 +1,11 @@
-//! The store of the durable tail: events that are acknowledged and not yet in a closed segment.
+//! The store of the durable tail: events that are acknowledged and not yet in a closed segment, in the [log](super::log), and
+//! an index of what was closed.
 //!
-//! Keyspaces of the embedded store, for each kind K of event:
+//! Keyspaces of the index, an embedded store, for each kind K of event:
 //!
 //! | keyspace | key | value |
 //! |---|---|---|
-//! | K | sequence number, big-endian | the event, MessagePack with field names |
-//! | K`_ids` | event id | sequence number |
+//! | K`_ids` | id of an event in a closed segment | sequence number |
 //! | K`_segments` | first sequence number | last sequence number and files, JSON |
 //! | `state` | `writer` | id of this journal, part of every segment's name |
 //! | `state` | `sealed/`K | the last sequence number in a closed segment |
@@ -13,38 +13,37 @@
 //! | `state` | `missing/`K | up to which number missing events have been told |
 
 mod closed;
-mod order;
+mod former;
 
 use std::collections::HashSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
-use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use slated_contract::event::{Decision, Event, Feedback, RouteChange};
 use uuid::Uuid;
 
+use super::log::{self, KINDS, Log, NewEvent, Numbers, Order};
+use super::salvage::Cut;
 use super::segment::Place;
 use super::writer::{Appended, Entry};
 use super::{Durability, JournalError, JournalSettings};
-use order::Order;
 
 pub use closed::{Range, SegmentRecord};
+pub use former::take_over;
 
 /// The open store. A write that fails leaves it refusing all further ones until it is opened again.
 pub struct Store {
     folder: PathBuf,
+    log: Log,
     database: Database,
-    decisions: Kind,
-    feedback: Kind,
-    changes: Kind,
+    kinds: [Kind; KINDS.len()],
     state: Keyspace,
-    persist: PersistMode,
 }
 
 /// The keyspaces of one kind of event.
 struct Kind {
-    events: Keyspace,
     ids: Keyspace,
     segments: Keyspace,
 }
@@ -61,51 +60,42 @@ pub struct TailStats {
 }
 
 impl Store {
-    /// Opens or creates the store in `<folder>/.tail`.
-    pub fn open(settings: &JournalSettings) -> Result<Self, JournalError> {
-        Self::open_at(settings, &settings.folder.join(".tail"))
+    /// Where the index is.
+    pub fn index(journal: &Path) -> PathBuf {
+        journal.join(".index")
     }
 
-    /// Opens or creates the store of the journal in another folder.
-    pub fn open_at(settings: &JournalSettings, store: &Path) -> Result<Self, JournalError> {
+    /// Opens or creates the log in `<folder>/.tail` and the index beside it. Events from `refused` on, whose senders were told
+    /// that they are not kept, are removed. What was damaged in the log is put aside, and said.
+    pub fn open(settings: &JournalSettings, refused: &NextSequence) -> Result<(Self, Vec<Cut>), JournalError> {
         let folder = settings.folder.clone();
         let failed = |error: fjall::Error| match error {
             fjall::Error::Locked => JournalError::Locked(folder.clone()),
             error => JournalError::Tail { folder: folder.clone(), reason: error.to_string() },
         };
         std::fs::create_dir_all(&folder).map_err(|error| failed(error.into()))?;
-        // Packing events costs more than it saves: most of them is numbers, and none of them stays for long.
-        let database = Database::builder(store)
-            .cache_size(8 * 1024 * 1024)
-            .journal_compression(CompressionType::None)
-            .open()
-            .map_err(failed)?;
-        // What is full is flushed, and while the disk takes note of that, nothing of the keyspace is read or written: the more
-        // memory, the rarer.
-        let keyspace = |name: &str, memory_mib: u64| {
-            let options = || KeyspaceCreateOptions::default().max_memtable_size(memory_mib * 1024 * 1024);
+        let database = Database::builder(Self::index(&folder)).cache_size(CACHE).open().map_err(failed)?;
+        let keyspace = |name: &str, memory: u64| {
+            let options = || KeyspaceCreateOptions::default().max_memtable_size(memory);
             database.keyspace(name, options).map_err(failed)
         };
         let kind = |name: &str| -> Result<Kind, JournalError> {
             Ok(Kind {
-                events: keyspace(name, 32)?,
-                ids: keyspace(&format!("{name}_ids"), 4)?,
-                segments: keyspace(&format!("{name}_segments"), 1)?,
+                ids: keyspace(&format!("{name}_ids"), 4 * MIB)?,
+                segments: keyspace(&format!("{name}_segments"), MIB)?,
             })
         };
-        let state = keyspace("state", 1)?;
-        // `Buffer` hands the commit to the operating system before it returns, which is what survives the process; no
-        // mode at all would leave it in the store's own buffer.
-        let persist = match settings.durability {
-            Durability::Process | Durability::None => PersistMode::Buffer,
-            Durability::Power => PersistMode::SyncData,
-        };
-        let (decisions, feedback, changes) = (kind(Decision::KIND)?, kind(Feedback::KIND)?, kind(RouteChange::KIND)?);
-        let store = Self { decisions, feedback, changes, state, database, persist, folder: settings.folder.clone() };
-        store.remove_closed::<Decision>()?;
-        store.remove_closed::<Feedback>()?;
-        store.remove_closed::<RouteChange>()?;
-        Ok(store)
+        let [decisions, feedback, changes] = KINDS;
+        let kinds = [kind(decisions)?, kind(feedback)?, kind(changes)?];
+        let state = keyspace("state", MIB)?;
+        let mut closed = Numbers::default();
+        for (closed, kind) in closed.iter_mut().zip(KINDS) {
+            *closed = state.get(format!("sealed/{kind}")).map_err(failed)?.map_or(0, |bytes| number(&bytes));
+        }
+        let synced = settings.durability == Durability::Power;
+        let (log, cuts) = Log::open(folder.join(".tail"), &folder.join("damaged"), synced, &closed, &refused.0)
+            .map_err(|error| failed(error.into()))?;
+        Ok((Self { folder, log, database, kinds, state }, cuts))
     }
 
     /// The id of this journal, part of every segment's name.
@@ -126,63 +116,33 @@ impl Store {
     }
 
     fn kind(&self, name: &str) -> &Kind {
-        match name {
-            Decision::KIND => &self.decisions,
-            Feedback::KIND => &self.feedback,
-            _ => &self.changes,
-        }
+        &self.kinds[log::index(name)]
     }
 
-    fn failed(&self, error: &fjall::Error) -> JournalError {
+    fn failed(&self, error: &impl fmt::Display) -> JournalError {
         JournalError::Tail { folder: self.folder.clone(), reason: error.to_string() }
     }
 
-    /// Commits the entries as one batch, those whose id is new; `next` numbers them by kind and moves on.
+    /// Commits the entries as one, those whose id is new; `next` numbers them by kind and moves on.
     pub fn commit(&self, entries: &[Entry], next: &mut NextSequence) -> Result<Vec<Appended>, JournalError> {
-        let mut batch = self.database.batch().durability(Some(self.persist));
         let mut after = *next;
-        let mut in_batch = HashSet::new();
+        let mut in_commit = HashSet::new();
         let mut outcomes = Vec::with_capacity(entries.len());
-        for entry in entries {
-            let kind = self.kind(entry.kind);
-            let known = kind.ids.contains_key(&entry.id).map_err(|error| JournalError::Write(error.to_string()))?;
-            if known || !in_batch.insert((entry.kind, &entry.id)) {
+        let mut events = Vec::with_capacity(entries.len());
+        for Entry { kind, id, bytes } in entries {
+            let known = self.number_of(kind, id).map_err(|error| JournalError::Write(error.to_string()))?;
+            if known.is_some() || !in_commit.insert((kind, id)) {
                 outcomes.push(Appended::Duplicate);
                 continue;
             }
-            let sequence = after.take(entry.kind).to_be_bytes();
-            batch.insert(&kind.events, sequence, entry.bytes.as_slice());
-            batch.insert(&kind.ids, entry.id.as_str(), sequence);
+            let kind = log::index(kind);
+            events.push(NewEvent { kind, sequence: after.0[kind], id, bytes });
+            after.0[kind] += 1;
             outcomes.push(Appended::New);
         }
-        batch.commit().map_err(|error| JournalError::Write(error.to_string()))?;
+        self.log.append(&events).map_err(|error| JournalError::Write(error.to_string()))?;
         *next = after;
         Ok(outcomes)
-    }
-
-    /// Removes events from these numbers on, whose writers were told that they are not kept.
-    pub fn discard_from(&self, next: &NextSequence) -> Result<(), JournalError> {
-        let mut batch = self.database.batch().durability(Some(PersistMode::SyncAll));
-        for (name, first) in next.kinds() {
-            let kind = self.kind(name);
-            let refused: HashSet<_> = kind
-                .events
-                .range(first.to_be_bytes()..)
-                .map(|guard| guard.key())
-                .collect::<Result<_, _>>()
-                .map_err(|error| self.failed(&error))?;
-            if refused.is_empty() {
-                continue;
-            }
-            refused.iter().for_each(|key| batch.remove(&kind.events, key.clone()));
-            for guard in kind.ids.iter() {
-                let (id, sequence) = guard.into_inner().map_err(|error| self.failed(&error))?;
-                if refused.contains(&sequence) {
-                    batch.remove(&kind.ids, id);
-                }
-            }
-        }
-        batch.commit().map_err(|error| self.failed(&error))
     }
 
     /// The numbers of acknowledged events that are neither in the tail nor in a segment, and have not been told yet.
@@ -191,8 +151,7 @@ impl Store {
         let told = self.state.get(format!("missing/{}", E::KIND)).map_err(|error| self.failed(&error))?;
         let mut expected = self.sealed::<E>()?.max(told.map_or(0, |bytes| number(&bytes))) + 1;
         let mut missing = Vec::new();
-        for guard in self.kind(E::KIND).events.range(expected.to_be_bytes()..) {
-            let found = number(&guard.key().map_err(|error| self.failed(&error))?);
+        for (found, _) in self.log.within(log::index(E::KIND), expected..=u64::MAX) {
             if found > expected {
                 missing.push(Range { first: expected, last: found - 1 });
             }
@@ -213,55 +172,49 @@ impl Store {
 
     /// The numbers that the next events get.
     pub fn next_sequence(&self) -> Result<NextSequence, JournalError> {
-        Ok(NextSequence {
-            decisions: self.last::<Decision>()? + 1,
-            feedback: self.last::<Feedback>()? + 1,
-            changes: self.last::<RouteChange>()? + 1,
-        })
+        Ok(NextSequence([self.last::<Decision>()? + 1, self.last::<Feedback>()? + 1, self.last::<RouteChange>()? + 1]))
     }
 
     /// The last number given to an event of the kind, 0 before the first.
     pub fn last<E: Event>(&self) -> Result<u64, JournalError> {
-        let last = match self.kind(E::KIND).events.last_key_value() {
-            Some(guard) => number(&guard.key().map_err(|error| self.failed(&error))?),
-            None => 0,
-        };
+        let last = self.log.last(log::index(E::KIND));
         let told = self.state.get(format!("missing/{}", E::KIND)).map_err(|error| self.failed(&error))?;
         Ok(last.max(self.sealed::<E>()?).max(told.map_or(0, |bytes| number(&bytes))))
     }
 
     /// What the events of a range are ordered by, with their numbers; the rest of an event is passed over.
     pub fn places<E: Event>(&self, range: Range) -> Result<Vec<Place<u64>>, JournalError> {
-        let keys = range.first.to_be_bytes()..=range.last.to_be_bytes();
-        let read = |guard: fjall::Guard| {
-            let (key, value) = guard.into_inner().map_err(|error| self.failed(&error))?;
-            let Order { id, time } = self.order::<E>(&value)?;
-            Ok(Place::new(time, id, number(&key)))
-        };
-        self.kind(E::KIND).events.range(keys).map(read).collect()
+        let mut places = Vec::new();
+        for (sequence, _) in self.log.within(log::index(E::KIND), range.first..=range.last) {
+            if let Some(bytes) = self.bytes::<E>(sequence)? {
+                let Order { id, time } = self.order::<E>(&bytes)?;
+                places.push(Place::new(time, id, sequence));
+            }
+        }
+        Ok(places)
     }
 
     /// The events that wait to be closed and are not older than `from`, in order.
     pub fn events_since<E: Event>(&self, from: DateTime<Utc>) -> Result<Vec<E>, JournalError> {
         let mut events = Vec::new();
-        for guard in self.waiting::<E>()? {
-            let value = guard.value().map_err(|error| self.failed(&error))?;
-            if self.order::<E>(&value)?.time >= from {
-                events.push(self.decode::<E>(&value)?);
+        for (sequence, _) in self.log.within(log::index(E::KIND), self.sealed::<E>()? + 1..=u64::MAX) {
+            // One that has left meanwhile is in a segment, where whoever asks looks next.
+            if let Some(bytes) = self.bytes::<E>(sequence)?
+                && self.order::<E>(&bytes)?.time >= from
+            {
+                events.push(self.decode::<E>(&bytes)?);
             }
         }
         Ok(events)
     }
 
-    /// Everything of the kind that is not in a closed segment.
-    fn waiting<E: Event>(&self) -> Result<fjall::Iter, JournalError> {
-        Ok(self.kind(E::KIND).events.range((self.sealed::<E>()? + 1).to_be_bytes()..))
+    fn bytes<E: Event>(&self, sequence: u64) -> Result<Option<Vec<u8>>, JournalError> {
+        self.log.event(log::index(E::KIND), sequence).map_err(|error| self.failed(&error))
     }
 
     /// One event, if it is still in the tail.
     pub fn event<E: Event>(&self, sequence: u64) -> Result<Option<E>, JournalError> {
-        let value = self.kind(E::KIND).events.get(sequence.to_be_bytes()).map_err(|error| self.failed(&error))?;
-        value.map(|bytes| self.decode::<E>(&bytes)).transpose()
+        self.bytes::<E>(sequence)?.map(|bytes| self.decode::<E>(&bytes)).transpose()
     }
 
     fn decode<E: Event>(&self, bytes: &[u8]) -> Result<E, JournalError> {
@@ -279,38 +232,36 @@ impl Store {
 
     /// The time of the event that has been in the tail for longest.
     pub fn oldest<E: Event>(&self) -> Result<Option<DateTime<Utc>>, JournalError> {
-        let Some(guard) = self.waiting::<E>()?.next() else { return Ok(None) };
-        let value = guard.value().map_err(|error| self.failed(&error))?;
-        Ok(Some(self.order::<E>(&value)?.time))
+        let first = self.log.first_from(log::index(E::KIND), self.sealed::<E>()? + 1);
+        let bytes = first.map(|sequence| self.bytes::<E>(sequence)).transpose()?.flatten();
+        bytes.map(|bytes| Ok(self.order::<E>(&bytes)?.time)).transpose()
     }
 
     /// The number of the event with this id.
     pub fn sequence_of<E: Event>(&self, id: &str) -> Result<Option<u64>, JournalError> {
-        let value = self.kind(E::KIND).ids.get(id).map_err(|error| self.failed(&error))?;
+        self.number_of(E::KIND, id)
+    }
+
+    fn number_of(&self, kind: &str, id: &str) -> Result<Option<u64>, JournalError> {
+        // In this order, because an id is in the index before it leaves the log.
+        if let Some(sequence) = self.log.sequence_of(log::index(kind), id) {
+            return Ok(Some(sequence));
+        }
+        let value = self.kind(kind).ids.get(id).map_err(|error| self.failed(&error))?;
         Ok(value.map(|bytes| number(&bytes)))
     }
 
     /// The ids that begin with `prefix`, in order; those that are still known.
     pub fn ids_with<E: Event>(&self, prefix: &str) -> Result<Vec<String>, JournalError> {
-        let guards = self.kind(E::KIND).ids.prefix(prefix);
-        let id = |guard: fjall::Guard| guard.key().map(|id| String::from_utf8_lossy(&id).into_owned());
-        guards.map(id).collect::<Result<_, _>>().map_err(|error| self.failed(&error))
-    }
-
-    /// Copies everything that is in the store into another, empty one.
-    pub fn copy_to(&self, other: &Self) -> Result<(), JournalError> {
-        let keyspaces = |store: &Self| {
-            let kinds = [&store.decisions, &store.feedback, &store.changes];
-            let of_kinds = kinds.into_iter().flat_map(|kind| [&kind.events, &kind.ids, &kind.segments]);
-            of_kinds.chain([&store.state]).cloned().collect::<Vec<_>>()
-        };
-        for (from, to) in keyspaces(self).iter().zip(keyspaces(other)) {
-            for guard in from.iter() {
-                let (key, value) = guard.into_inner().map_err(|error| self.failed(&error))?;
-                to.insert(key, value).map_err(|error| self.failed(&error))?;
-            }
+        let mut ids = self.log.ids_with(log::index(E::KIND), prefix);
+        for guard in self.kind(E::KIND).ids.prefix(prefix) {
+            let id = guard.key().map_err(|error| self.failed(&error))?;
+            ids.push(String::from_utf8_lossy(&id).into_owned());
         }
-        other.sync()
+        ids.sort_unstable();
+        // One that was closed between the two looks is in both.
+        ids.dedup();
+        Ok(ids)
     }
 
     /// How many events are in the tail.
@@ -322,38 +273,35 @@ impl Store {
         })
     }
 
+    /// Lets what is written from now on be in files of its own, so that what was written before goes once it is closed.
+    pub fn leave_log(&self) {
+        self.log.leave();
+    }
+
+    /// Syncs what was written to the log since the last time; no commit waits for it.
+    pub fn flush(&self) -> Result<(), JournalError> {
+        self.log.flush().map_err(|error| self.failed(&error))
+    }
+
     /// Syncs to disk.
     pub fn sync(&self) -> Result<(), JournalError> {
+        self.log.sync().map_err(|error| self.failed(&error))?;
         self.database.persist(PersistMode::SyncAll).map_err(|error| self.failed(&error))
     }
 }
 
 /// The number that the next event of each kind gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NextSequence {
-    /// Of decisions.
-    pub decisions: u64,
-    /// Of feedback events.
-    pub feedback: u64,
-    /// Of changes of routes.
-    pub changes: u64,
-}
+pub struct NextSequence(pub Numbers);
 
 impl NextSequence {
-    const fn kinds(&self) -> [(&'static str, u64); 3] {
-        [(Decision::KIND, self.decisions), (Feedback::KIND, self.feedback), (RouteChange::KIND, self.changes)]
-    }
-
-    fn take(&mut self, kind: &str) -> u64 {
-        let next = match kind {
-            Decision::KIND => &mut self.decisions,
-            Feedback::KIND => &mut self.feedback,
-            _ => &mut self.changes,
-        };
-        *next += 1;
-        *next - 1
-    }
+    /// After all that there can be.
+    pub const END: Self = Self([u64::MAX; KINDS.len()]);
 }
+
+const MIB: u64 = 1024 * 1024;
+/// Of the index, for what is read of it.
+const CACHE: u64 = 8 * MIB;
 
 fn number(bytes: &[u8]) -> u64 {
     bytes.try_into().map_or(0, u64::from_be_bytes)

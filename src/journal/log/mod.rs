@@ -1,0 +1,371 @@
+//! The log: events that are acknowledged and not yet in a closed segment, in the order in which they came.
+//!
+//! A commit is one write to the end of a file, whole or not there ([`frame`]); where it must survive the loss of power, a sync
+//! after it. Files are never written again: one that is full, or of an earlier process, is followed by another, and goes as
+//! soon as all its events are in closed segments. Where an event lies, and its id, is in memory.
+
+mod frame;
+mod order;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::ops::RangeInclusive;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use slated_contract::event::{Decision, Event, Feedback, RouteChange};
+
+use super::salvage::{Cut, put_aside};
+use super::segment::sync_folder;
+use frame::{Commit, Frame, Scanned, scan};
+
+pub use order::Order;
+
+/// The kinds of events; a commit has the index here.
+pub const KINDS: [&str; 3] = [Decision::KIND, Feedback::KIND, RouteChange::KIND];
+
+/// A number of each kind.
+pub type Numbers = [u64; KINDS.len()];
+
+/// How long a file becomes, in bytes.
+const FULL: u64 = 32 * 1024 * 1024;
+
+/// The index of a kind.
+pub fn index(kind: &str) -> usize {
+    KINDS.iter().position(|known| *known == kind).unwrap_or(KINDS.len() - 1)
+}
+
+/// An event to be written.
+#[derive(Debug, Clone, Copy)]
+pub struct NewEvent<'a> {
+    /// The index of its kind.
+    pub kind: usize,
+    /// Its number; numbers of a kind ascend.
+    pub sequence: u64,
+    /// Its id.
+    pub id: &'a str,
+    /// MessagePack with field names.
+    pub bytes: &'a [u8],
+}
+
+/// The open log. One thread writes events, and any may read them.
+pub struct Log {
+    folder: PathBuf,
+    /// Whether a commit is synced.
+    synced: bool,
+    active: Mutex<Active>,
+    live: RwLock<Live>,
+}
+
+/// What is written to.
+struct Active {
+    /// None before the first commit, and after the last one was left.
+    file: Option<ActiveFile>,
+    /// The number of the next one.
+    next: u64,
+    /// The commit that is put together.
+    frame: Frame,
+}
+
+struct ActiveFile {
+    number: u64,
+    file: Arc<File>,
+    length: u64,
+    /// How much of it was synced since it was begun.
+    synced: u64,
+}
+
+/// What is in the files.
+#[derive(Default)]
+struct Live {
+    kinds: [Events; KINDS.len()],
+    files: BTreeMap<u64, LogFile>,
+}
+
+/// The events of a kind that are in no closed segment.
+#[derive(Default)]
+struct Events {
+    /// By number.
+    places: VecDeque<Place>,
+    ids: BTreeMap<Arc<str>, u64>,
+}
+
+struct Place {
+    sequence: u64,
+    id: Arc<str>,
+    file: Arc<File>,
+    at: u64,
+    length: usize,
+}
+
+struct LogFile {
+    file: Arc<File>,
+    /// The last number of each kind in it, 0 where there is none.
+    last: Numbers,
+}
+
+impl Log {
+    /// Opens the log in `folder`, or makes one. What is damaged is cut out and kept in `aside`; so is not, but goes, what holds
+    /// numbers from `refused` on, because whoever sent it was told that it is not kept. Events up to `closed` are in segments.
+    pub fn open(
+        folder: PathBuf,
+        aside: &Path,
+        synced: bool,
+        closed: &Numbers,
+        refused: &Numbers,
+    ) -> io::Result<(Self, Vec<Cut>)> {
+        fs::create_dir_all(&folder)?;
+        let (mut live, mut cuts, mut next) = (Live::default(), Vec::new(), 1);
+        for (number, path) in files(&folder)? {
+            next = number + 1;
+            let mut bytes = fs::read(&path)?;
+            let Scanned { mut commits, damaged } = scan(&bytes, |commit| is_sound(&bytes, commit));
+            let found = commits.len();
+            commits.retain(|commit| commit.records.iter().all(|record| record.sequence < refused[record.kind]));
+            let is_closed =
+                |commit: &Commit| commit.records.iter().all(|record| record.sequence <= closed[record.kind]);
+            if commits.len() < found || !damaged.is_empty() {
+                let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                put_aside(aside, &name, &bytes, &damaged)?;
+                let end = commits.last().map_or(0, |commit| commit.at.end);
+                cuts.extend(damaged.into_iter().map(|bytes| Cut {
+                    log: name.clone(),
+                    at_end: bytes.start >= end,
+                    bytes,
+                }));
+                bytes = keep(&path, &bytes, &mut commits)?;
+            }
+            if commits.iter().all(is_closed) {
+                fs::remove_file(&path)?;
+                continue;
+            }
+            live.add(number, &Arc::new(File::open(&path)?), &bytes, &commits, closed);
+        }
+        let active = Mutex::new(Active { file: None, next, frame: Frame::default() });
+        Ok((Self { folder, synced, active, live: RwLock::new(live) }, cuts))
+    }
+
+    /// Writes events as one commit.
+    pub fn append(&self, events: &[NewEvent<'_>]) -> io::Result<()> {
+        if events.is_empty() {
+            return Ok(());
+        }
+        let mut active = self.active();
+        let Active { file, next, frame } = &mut *active;
+        let ActiveFile { number, file: to, length, .. } = match file {
+            Some(file) if file.length < FULL => file,
+            _ => {
+                *next += 1;
+                file.insert(self.begin(*next - 1)?)
+            }
+        };
+        frame.begin();
+        let at: Vec<usize> = events.iter().map(|event| frame.push(event.kind, event.sequence, event.bytes)).collect();
+        let bytes = frame.end();
+        let written = to.write_all_at(bytes, *length).and_then(|()| if self.synced { to.sync_data() } else { Ok(()) });
+        if let Err(error) = written {
+            // Nobody reads it on: what cannot be cut off goes when the log is opened again.
+            let _ = to.set_len(*length);
+            *file = None;
+            return Err(error);
+        }
+        let start = std::mem::replace(length, *length + bytes.len() as u64);
+        let mut live = self.live_mut();
+        for (event, at) in events.iter().zip(at) {
+            live.insert(*number, to, event, start + at as u64);
+        }
+        Ok(())
+    }
+
+    /// Begins a file.
+    fn begin(&self, number: u64) -> io::Result<ActiveFile> {
+        let path = path(&self.folder, number);
+        let file = Arc::new(File::options().read(true).write(true).create_new(true).open(path)?);
+        self.live_mut().files.insert(number, LogFile { file: Arc::clone(&file), last: Numbers::default() });
+        if self.synced {
+            sync_folder(&self.folder)?;
+        }
+        Ok(ActiveFile { number, file, length: 0, synced: 0 })
+    }
+
+    /// Lets the next commit begin a file, so that what was written until now goes as soon as it is closed.
+    pub fn leave(&self) {
+        self.active().file = None;
+    }
+
+    /// Syncs what was written since the last time, while commits go on.
+    pub fn flush(&self) -> io::Result<()> {
+        let (number, file, length) = match &self.active().file {
+            Some(active) if active.synced < active.length => (active.number, Arc::clone(&active.file), active.length),
+            _ => return Ok(()),
+        };
+        file.sync_data()?;
+        if let Some(active) = self.active().file.as_mut().filter(|active| active.number == number) {
+            active.synced = length;
+        }
+        Ok(())
+    }
+
+    /// Syncs everything.
+    pub fn sync(&self) -> io::Result<()> {
+        let files: Vec<Arc<File>> = self.live().files.values().map(|file| Arc::clone(&file.file)).collect();
+        files.iter().try_for_each(|file| file.sync_data())?;
+        sync_folder(&self.folder)
+    }
+
+    /// Forgets where events up to this number are: they are in closed segments.
+    pub fn forget(&self, kind: usize, upto: u64) {
+        let mut live = self.live_mut();
+        let Events { places, ids } = &mut live.kinds[kind];
+        while places.front().is_some_and(|place| place.sequence <= upto) {
+            if let Some(Place { id, .. }) = places.pop_front() {
+                ids.remove(&id);
+            }
+        }
+    }
+
+    /// Removes the files of which everything up to `closed` is in segments, but for the one that is written to.
+    pub fn remove_closed(&self, closed: &Numbers) -> io::Result<()> {
+        let active = self.active();
+        let number = active.file.as_ref().map(|active| active.number);
+        let mut live = self.live_mut();
+        let is_closed = |file: &LogFile| file.last.iter().zip(closed).all(|(last, closed)| last <= closed);
+        let gone = live.files.extract_if(.., |number_of, file| Some(*number_of) != number && is_closed(file));
+        let gone: Vec<u64> = gone.map(|(number, _)| number).collect();
+        drop((live, active));
+        gone.into_iter().try_for_each(|number| fs::remove_file(path(&self.folder, number)))
+    }
+
+    /// The bytes of an event, if it is here.
+    pub fn event(&self, kind: usize, sequence: u64) -> io::Result<Option<Vec<u8>>> {
+        let (file, at, length) = {
+            let live = self.live();
+            let places = &live.kinds[kind].places;
+            let Ok(index) = places.binary_search_by_key(&sequence, |place| place.sequence) else { return Ok(None) };
+            let Place { file, at, length, .. } = &places[index];
+            (Arc::clone(file), *at, *length)
+        };
+        let mut bytes = vec![0; length];
+        file.read_exact_at(&mut bytes, at)?;
+        Ok(Some(bytes))
+    }
+
+    /// The numbers and ids of the events in a range of numbers.
+    pub fn within(&self, kind: usize, range: RangeInclusive<u64>) -> Vec<(u64, Arc<str>)> {
+        let live = self.live();
+        let places = &live.kinds[kind].places;
+        let first = places.partition_point(|place| place.sequence < *range.start());
+        let places = places.range(first..).take_while(|place| place.sequence <= *range.end());
+        places.map(|place| (place.sequence, Arc::clone(&place.id))).collect()
+    }
+
+    /// The first number here from `from` on.
+    pub fn first_from(&self, kind: usize, from: u64) -> Option<u64> {
+        let live = self.live();
+        let places = &live.kinds[kind].places;
+        places.get(places.partition_point(|place| place.sequence < from)).map(|place| place.sequence)
+    }
+
+    /// The number of the event with this id, if it is here.
+    pub fn sequence_of(&self, kind: usize, id: &str) -> Option<u64> {
+        self.live().kinds[kind].ids.get(id).copied()
+    }
+
+    /// The ids that begin with `prefix`.
+    pub fn ids_with(&self, kind: usize, prefix: &str) -> Vec<String> {
+        let live = self.live();
+        let from =
+            live.kinds[kind].ids.range::<str, _>((std::ops::Bound::Included(prefix), std::ops::Bound::Unbounded));
+        from.map(|(id, _)| id).take_while(|id| id.starts_with(prefix)).map(|id| (**id).to_owned()).collect()
+    }
+
+    /// The last number here, 0 where there is none.
+    pub fn last(&self, kind: usize) -> u64 {
+        self.live().kinds[kind].places.back().map_or(0, |place| place.sequence)
+    }
+
+    fn active(&self) -> MutexGuard<'_, Active> {
+        self.active.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn live(&self) -> RwLockReadGuard<'_, Live> {
+        self.live.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn live_mut(&self) -> RwLockWriteGuard<'_, Live> {
+        self.live.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Live {
+    /// Takes up the events of a file that are not closed.
+    fn add(&mut self, number: u64, file: &Arc<File>, bytes: &[u8], commits: &[Commit], closed: &Numbers) {
+        self.files.insert(number, LogFile { file: Arc::clone(file), last: Numbers::default() });
+        for record in commits.iter().flat_map(|commit| &commit.records) {
+            let event = &bytes[record.at.clone()];
+            let last = self.kinds[record.kind].places.back().map_or(0, |place| place.sequence);
+            // One that is here already is in a copy of a file.
+            if record.sequence > last.max(closed[record.kind])
+                && let Some(Order { id, .. }) = Order::read(event)
+            {
+                let event = NewEvent { kind: record.kind, sequence: record.sequence, id: &id, bytes: event };
+                self.insert(number, file, &event, record.at.start as u64);
+            }
+        }
+    }
+
+    fn insert(&mut self, number: u64, file: &Arc<File>, event: &NewEvent<'_>, at: u64) {
+        let &NewEvent { kind, sequence, id, bytes } = event;
+        let id: Arc<str> = id.into();
+        let Events { places, ids } = &mut self.kinds[kind];
+        ids.insert(Arc::clone(&id), sequence);
+        places.push_back(Place { sequence, id, file: Arc::clone(file), at, length: bytes.len() });
+        if let Some(file) = self.files.get_mut(&number) {
+            file.last[kind] = sequence;
+        }
+    }
+}
+
+/// Whether a commit that is as it was written holds what this version writes.
+fn is_sound(bytes: &[u8], commit: &Commit) -> bool {
+    let mut records = commit.records.iter();
+    records.all(|record| record.kind < KINDS.len() && Order::read(&bytes[record.at.clone()]).is_some())
+}
+
+/// Writes a file anew with these commits alone; its bytes, in which they are then where they say.
+fn keep(path: &Path, bytes: &[u8], commits: &mut [Commit]) -> io::Result<Vec<u8>> {
+    let mut kept = Vec::with_capacity(bytes.len());
+    for Commit { at, records } in commits {
+        let cut = at.start - kept.len();
+        kept.extend_from_slice(&bytes[at.clone()]);
+        for range in std::iter::once(at).chain(records.iter_mut().map(|record| &mut record.at)) {
+            *range = range.start - cut..range.end - cut;
+        }
+    }
+    let part = path.with_extension("part");
+    let mut file = File::create(&part)?;
+    file.write_all(&kept)?;
+    file.sync_all()?;
+    fs::rename(&part, path)?;
+    sync_folder(path.parent().unwrap_or(path))?;
+    Ok(kept)
+}
+
+fn path(folder: &Path, number: u64) -> PathBuf {
+    folder.join(format!("{number:012}.log"))
+}
+
+/// The files in `folder` by their number.
+fn files(folder: &Path) -> io::Result<BTreeMap<u64, PathBuf>> {
+    let mut files = BTreeMap::new();
+    for entry in folder.read_dir()? {
+        let path = entry?.path();
+        let name = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".log")?.parse().ok());
+        if let Some(number) = name {
+            files.insert(number, path);
+        }
+    }
+    Ok(files)
+}
