@@ -149,6 +149,7 @@ async fn a_person_is_forgotten_by_the_running_service_and_by_the_command() {
     assert_eq!(forgot["segments"].as_array().unwrap().iter().map(removed).sum::<u64>(), 24);
     let (_, again) = read(service.send(Method::DELETE, forget, None).await).await;
     assert_eq!((&again["decisions"], &again["segments"]), (&json!(0), &json!([])));
+    assert_eq!(holds(&journal, "person-0"), Vec::<String>::new(), "the service still runs, and its tail is empty");
 
     // Gone, and not taken again.
     assert_eq!(service.get("/decisions/page-3").await.0, StatusCode::NOT_FOUND);

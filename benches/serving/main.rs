@@ -38,6 +38,9 @@ fn main() -> anyhow::Result<()> {
     if arguments.iter().any(|argument| argument == CEILING) {
         return runtime.block_on(ceiling());
     }
+    // `cargo bench --bench serving -- "nothing journalled"`: the ceiling, and the servers that are called so.
+    let only = arguments[1..].iter().find(|argument| !argument.starts_with("--"));
+    let wanted = |name: &str| only.is_none_or(|only| name.contains(only.as_str()));
     let work = tempfile::tempdir()?;
     policy::write(&work.path().join("models"), 1, Exploration::EpsilonGreedy { epsilon: 0.05 })?;
     let mut rows = vec![runtime.block_on(measure("ceiling: parsed by the same types, no model", || {
@@ -50,13 +53,18 @@ fn main() -> anyhow::Result<()> {
         ("slated: every run on a model thread", "[runtime]\ninline_below_us = 0\n"),
         ("slated: no batches", "[runtime]\ninline_below_us = 0\nmax_batch = 1\n"),
     ] {
-        rows.push(runtime.block_on(measure(name, || slated(work.path(), settings)))?);
+        if wanted(name) {
+            rows.push(runtime.block_on(measure(name, || slated(work.path(), settings)))?);
+        }
     }
     let model = work.path().join("models/mlp/1/model.onnx");
     for (name, script, packages) in [
         ("FastAPI + onnxruntime (uvicorn, one process)", "fastapi_peer.py", FASTAPI),
         ("Ray Serve + onnxruntime (one replica)", "ray_peer.py", RAY),
     ] {
+        if !wanted(name) {
+            continue;
+        }
         let measured = match peer(script, packages) {
             Ok(python) => runtime.block_on(measure(name, || {
                 let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/serving").join(script);

@@ -1,6 +1,13 @@
-//! The one thread that appends: a group commit of whatever waits, then the acknowledgements.
+//! Appending: a group commit of whatever waits, then the acknowledgements.
+//!
+//! A commit that need not survive the loss of power is a write to the operating system's memory. That takes microseconds,
+//! less than waking a thread and being woken by it, so callers commit themselves: each puts its entries down, lets others that
+//! are as far do the same, and then one of them commits them all. Where the disk stands still that holds up one caller; others
+//! find that somebody commits, and wait without holding up a thread. A commit that is synced is left to a thread, which also
+//! commits what a caller left that went away, and opens the store again after a failure.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{Ordering, fence};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -10,7 +17,7 @@ use tokio::sync::oneshot;
 
 use super::store::{NextSequence, Store};
 use super::tail::Tail;
-use super::{JournalError, JournalSettings};
+use super::{Durability, JournalError, JournalSettings};
 
 /// The most requests in one commit.
 const GROUP: usize = 256;
@@ -48,51 +55,73 @@ impl Entry {
     }
 }
 
-type Acknowledgement = oneshot::Sender<Result<Vec<Appended>, JournalError>>;
+/// Entries that wait to be committed, and who waits for that.
+type Waiting = (Vec<Entry>, oneshot::Sender<Result<Vec<Appended>, JournalError>>);
 
 enum Command {
-    Append(Vec<Entry>, Acknowledgement),
+    /// Something waits.
+    Look,
     Stop(oneshot::Sender<()>),
 }
 
-/// The handle of the thread.
+/// The handle of the writer; callers and its thread share the rest.
 pub struct Writer {
-    queue: Sender<Command>,
-    tail: Arc<Tail>,
-    committing: Committing,
+    shared: Arc<Shared>,
+    queue: Sender<Waiting>,
+    commands: Sender<Command>,
+    /// Whether callers commit themselves.
+    by_callers: bool,
 }
 
-/// Since when a commit has been under way.
-type Committing = Arc<Mutex<Option<Instant>>>;
+struct Shared {
+    tail: Arc<Tail>,
+    waiting: Receiver<Waiting>,
+    /// Whoever holds it commits.
+    turn: Mutex<Turn>,
+    /// Since when a commit has been under way.
+    since: Mutex<Option<Instant>>,
+}
+
+struct Turn {
+    next: NextSequence,
+    /// Whether the journal was closed.
+    ended: bool,
+}
 
 impl Writer {
     /// Starts the thread.
     pub fn start(tail: Arc<Tail>, settings: &JournalSettings) -> Result<Self, JournalError> {
-        let (queue, commands) = crossbeam_channel::bounded(settings.queue.max(1));
-        let committing = Committing::default();
-        let next = tail.read(Store::next_sequence)?;
-        let worker = Worker {
-            tail: Arc::clone(&tail),
-            commands,
-            next,
-            committing: Arc::clone(&committing),
-            pause: SOONEST,
-            retry_at: Instant::now(),
-        };
+        let (queue, waiting) = crossbeam_channel::bounded(settings.queue.max(1));
+        let (commands, received) = crossbeam_channel::bounded(1);
+        let turn = Mutex::new(Turn { next: tail.read(Store::next_sequence)?, ended: false });
+        let shared = Arc::new(Shared { tail, waiting, turn, since: Mutex::default() });
+        let worker =
+            Worker { shared: Arc::clone(&shared), commands: received, pause: SOONEST, retry_at: Instant::now() };
         thread::Builder::new()
             .name("journal-writer".to_owned())
             .spawn(move || worker.work())
             .map_err(|error| JournalError::Write(format!("cannot start its thread: {error}")))?;
-        Ok(Self { queue, tail, committing })
+        Ok(Self { shared, queue, commands, by_callers: settings.durability != Durability::Power })
     }
 
     /// Appends the entries in one commit.
     pub async fn append(&self, entries: Vec<Entry>) -> Result<Vec<Appended>, JournalError> {
-        let (acknowledge, acknowledged) = oneshot::channel();
-        self.queue.try_send(Command::Append(entries, acknowledge)).map_err(|error| match error {
+        let (acknowledge, mut acknowledged) = oneshot::channel();
+        self.queue.try_send((entries, acknowledge)).map_err(|error| match error {
             TrySendError::Full(_) => JournalError::Busy { queued: self.queue.len() },
             TrySendError::Disconnected(_) => JournalError::Closed,
         })?;
+        if self.by_callers {
+            // Whatever else is ready to run on this thread comes this far first, and is committed with this.
+            tokio::task::yield_now().await;
+            if let Ok(outcome) = acknowledged.try_recv() {
+                return outcome;
+            }
+            self.shared.commit_waiting();
+        } else {
+            // One that is there already is as good.
+            let _ = self.commands.try_send(Command::Look);
+        }
         acknowledged.await.map_err(|_| JournalError::Closed)?
     }
 
@@ -103,10 +132,10 @@ impl Writer {
 
     /// Whether the last commit succeeded, and none takes too long.
     pub fn health(&self) -> Result<(), JournalError> {
-        if let Some(reason) = self.tail.failure() {
+        if let Some(reason) = self.shared.tail.failure() {
             return Err(JournalError::Write(reason));
         }
-        let since = *self.committing.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = *self.shared.since();
         match since.map(|since| since.elapsed()).filter(|elapsed| *elapsed > STUCK) {
             Some(elapsed) => Err(JournalError::Write(format!("the disk has not answered for {} s", elapsed.as_secs()))),
             None => Ok(()),
@@ -116,9 +145,9 @@ impl Writer {
     /// Lets the thread write what is queued and end.
     pub async fn stop(&self) {
         let (stop, stopped) = oneshot::channel();
-        let queue = self.queue.clone();
+        let commands = self.commands.clone();
         // The queue may be full, and a full queue must not be waited for on an async thread.
-        let sent = tokio::task::spawn_blocking(move || queue.send(Command::Stop(stop)).is_ok()).await;
+        let sent = tokio::task::spawn_blocking(move || commands.send(Command::Stop(stop)).is_ok()).await;
         if matches!(sent, Ok(true)) {
             // An error means that the thread has ended already.
             let _ = stopped.await;
@@ -126,72 +155,35 @@ impl Writer {
     }
 }
 
-struct Worker {
-    tail: Arc<Tail>,
-    commands: Receiver<Command>,
-    next: NextSequence,
-    committing: Committing,
-    /// How long to wait from one attempt to open the store again to the next.
-    pause: Duration,
-    retry_at: Instant,
-}
-
-type Group = Vec<(Vec<Entry>, Acknowledgement)>;
-
-impl Worker {
-    fn work(mut self) {
+impl Shared {
+    /// Commits what waits, unless somebody else is about to.
+    fn commit_waiting(&self) {
         loop {
-            let first = match self.commands.recv_timeout(SOONEST) {
-                Ok(first) => Some(first),
-                Err(RecvTimeoutError::Timeout) => None,
-                Err(RecvTimeoutError::Disconnected) => return,
-            };
-            self.recover();
-            let Some(first) = first else { continue };
-            let waiting = self.commands.try_iter().take(GROUP - 1);
-            let mut group = Group::new();
-            let mut stop = None;
-            for command in std::iter::once(first).chain(waiting) {
-                match command {
-                    Command::Append(entries, acknowledge) => group.push((entries, acknowledge)),
-                    Command::Stop(stopped) => stop = Some(stopped),
-                }
-            }
-            if !group.is_empty() {
-                self.commit(group);
-            }
-            if let Some(stopped) = stop {
-                // Whoever waits for this may open the journal again at once.
-                drop(self);
-                let _ = stopped.send(());
+            // Of one who puts something down and finds the turn taken, and one who gives the turn back and looks whether
+            // something was put down, at least one sees what the other did.
+            fence(Ordering::SeqCst);
+            if self.waiting.is_empty() {
                 return;
             }
+            match self.turn.try_lock() {
+                Ok(turn) => self.commit(turn),
+                Err(TryLockError::Poisoned(turn)) => self.commit(turn.into_inner()),
+                Err(TryLockError::WouldBlock) => return,
+            }
         }
     }
 
-    /// Opens the store again after a failure, when it is time to.
-    fn recover(&mut self) {
-        if self.tail.failure().is_none() || Instant::now() < self.retry_at {
+    /// Commits a group of what waits.
+    fn commit(&self, mut turn: MutexGuard<'_, Turn>) {
+        let (requests, acknowledgements): (Vec<Vec<Entry>>, Vec<_>) = self.waiting.try_iter().take(GROUP).unzip();
+        if requests.is_empty() {
             return;
         }
-        match self.tail.reopen(&self.next) {
-            Ok(()) => {
-                tracing::info!("the journal can be written again");
-                self.pause = SOONEST;
-            }
-            Err(error) => {
-                tracing::debug!(%error, "the journal still cannot be written");
-                self.pause = (self.pause * 2).min(SLOWEST);
-                self.retry_at = Instant::now() + self.pause;
-            }
-        }
-    }
-
-    fn commit(&mut self, group: Group) {
-        let (requests, acknowledgements): (Vec<Vec<Entry>>, Vec<_>) = group.into_iter().unzip();
         let sizes: Vec<usize> = requests.iter().map(Vec::len).collect();
         let entries: Vec<Entry> = requests.into_iter().flatten().collect();
-        match self.write(&entries) {
+        let written = self.write(&mut turn, &entries);
+        drop(turn);
+        match written {
             Ok(outcomes) => {
                 for (entry, _) in entries.iter().zip(&outcomes).filter(|(_, outcome)| **outcome == Appended::New) {
                     metrics::counter!("slated_journal_events_total", "kind" => entry.kind).increment(1);
@@ -203,27 +195,88 @@ impl Worker {
                 }
             }
             Err(error) => {
-                let reason = match error {
-                    JournalError::Write(reason) => reason,
-                    error => error.to_string(),
-                };
                 for acknowledge in acknowledgements {
-                    let _ = acknowledge.send(Err(JournalError::Write(reason.clone())));
+                    let _ = acknowledge.send(Err(match &error {
+                        JournalError::Closed => JournalError::Closed,
+                        JournalError::Write(reason) => JournalError::Write(reason.clone()),
+                        error => JournalError::Write(error.to_string()),
+                    }));
                 }
             }
         }
     }
 
-    fn write(&mut self, entries: &[Entry]) -> Result<Vec<Appended>, JournalError> {
+    fn write(&self, turn: &mut Turn, entries: &[Entry]) -> Result<Vec<Appended>, JournalError> {
+        if turn.ended {
+            return Err(JournalError::Closed);
+        }
         if let Some(reason) = self.tail.failure() {
             return Err(JournalError::Write(reason));
         }
         let started = Instant::now();
-        let set = |since| *self.committing.lock().unwrap_or_else(PoisonError::into_inner) = since;
-        set(Some(started));
-        let committed = self.tail.commit(entries, &mut self.next);
-        set(None);
+        *self.since() = Some(started);
+        let committed = self.tail.commit(entries, &mut turn.next);
+        *self.since() = None;
         metrics::histogram!("slated_journal_commit_seconds").record(started.elapsed().as_secs_f64());
         committed
+    }
+
+    fn turn(&self) -> MutexGuard<'_, Turn> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn since(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.since.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct Worker {
+    shared: Arc<Shared>,
+    commands: Receiver<Command>,
+    /// How long to wait from one attempt to open the store again to the next.
+    pause: Duration,
+    retry_at: Instant,
+}
+
+impl Worker {
+    fn work(mut self) {
+        loop {
+            let stop = match self.commands.recv_timeout(SOONEST) {
+                Ok(Command::Stop(stopped)) => Some(stopped),
+                Ok(Command::Look) | Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+            self.recover();
+            while !self.shared.waiting.is_empty() {
+                self.shared.commit(self.shared.turn());
+            }
+            if let Some(stopped) = stop {
+                self.shared.turn().ended = true;
+                // Whoever waits for this may open the journal again at once.
+                drop(self);
+                let _ = stopped.send(());
+                return;
+            }
+        }
+    }
+
+    /// Opens the store again after a failure, when it is time to.
+    fn recover(&mut self) {
+        let Shared { tail, .. } = &*self.shared;
+        if tail.failure().is_none() || Instant::now() < self.retry_at {
+            return;
+        }
+        let next = self.shared.turn().next;
+        match tail.reopen(&next) {
+            Ok(()) => {
+                tracing::info!("the journal can be written again");
+                self.pause = SOONEST;
+            }
+            Err(error) => {
+                tracing::debug!(%error, "the journal still cannot be written");
+                self.pause = (self.pause * 2).min(SLOWEST);
+                self.retry_at = Instant::now() + self.pause;
+            }
+        }
     }
 }

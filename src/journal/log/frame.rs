@@ -190,7 +190,8 @@ mod tests {
         let (file, ends) = commits();
         for length in ends[2] + 1..ends[3] {
             let scanned = scan(&file[..length], |_| true);
-            assert_eq!((scanned.commits.len(), scanned.damaged), (3, vec![ends[2]..length]));
+            let torn = ends[2]..length;
+            assert_eq!((scanned.commits.len(), &scanned.damaged[..]), (3, std::slice::from_ref(&torn)));
         }
     }
 }
