@@ -6,6 +6,7 @@
 
 mod acknowledged;
 mod check;
+mod columns;
 pub mod dsjson;
 mod elsewhere;
 pub mod exchange;

@@ -33,8 +33,11 @@ const PAUSE: Duration = Duration::from_secs(5);
 const FORGOTTEN: usize = 256;
 
 /// Events closed between two pauses, and the longest pause.
-const STRIDE: u32 = 32;
+const STRIDE: u32 = 16;
 const REST: Duration = Duration::from_millis(20);
+/// How many times as long as the work before it a pause is, while little waits and while more does.
+const LONG: u32 = 3;
+const SHORT: u32 = 1;
 
 type Sealed = Result<Vec<SegmentFile>, JournalError>;
 
@@ -184,9 +187,7 @@ impl<F: Fn()> Worker<F> {
         let due = failed
             || most >= self.settings.seal_after_events as u64
             || age >= Duration::from_secs(self.settings.seal_after_seconds);
-        let pace =
-            if most > 4 * self.settings.seal_after_events as u64 { Pace::Full } else { Pace::half(&self.commands) };
-        if due && let Err(error) = self.seal(pace) {
+        if due && let Err(error) = self.seal(Pace::pausing(&self.commands)) {
             tracing::error!(%error, "the journal's tail cannot be closed into segments; its events stay in the tail");
         }
     }
@@ -296,6 +297,8 @@ fn seal_kind<E: Event>(tail: &Tail, most: usize, pace: &mut Pace) -> Sealed {
                 range
             }
         };
+        let waiting = tail.read(Store::last::<E>)?.saturating_sub(range.first);
+        pace.set(waiting / most.max(1) as u64);
         files.extend(close_range::<E>(tail, range, pace)?);
     }
 }
@@ -329,8 +332,10 @@ fn write_range<E: Event>(tail: &Tail, range: Range, pace: &mut Pace) -> Result<S
 enum Pace {
     /// As fast as it goes: somebody waits for it, or the tail grows faster than it is closed.
     Full,
-    /// At half of a processor, so that the requests that come meanwhile do not all wait for it.
-    Half {
+    /// With pauses, so that the requests that come meanwhile do not all wait for it.
+    Pausing {
+        /// How many times as long as the work before it a pause is.
+        pause: u32,
         /// When the work since the last pause began.
         since: Instant,
         /// Events since then.
@@ -341,18 +346,28 @@ enum Pace {
 }
 
 impl Pace {
-    fn half(asked: &Receiver<Command>) -> Self {
-        Self::Half { since: Instant::now(), events: 0, asked: asked.clone() }
+    fn pausing(asked: &Receiver<Command>) -> Self {
+        Self::Pausing { pause: LONG, since: Instant::now(), events: 0, asked: asked.clone() }
     }
 
-    /// Called for each event; pauses now and then for as long as the work took.
+    /// Sets how long the pauses are by how many segments wait: the more, the shorter.
+    fn set(&mut self, segments: u64) {
+        match self {
+            Self::Pausing { pause, .. } if segments < 2 => *pause = LONG,
+            Self::Pausing { pause, .. } if segments < 4 => *pause = SHORT,
+            Self::Pausing { pause, .. } => *pause = 0,
+            Self::Full => {}
+        }
+    }
+
+    /// Called for each event; pauses now and then.
     fn step(&mut self) {
-        let Self::Half { since, events, asked } = self else { return };
+        let Self::Pausing { pause, since, events, asked } = self else { return };
         *events += 1;
         if !asked.is_empty() {
             *self = Self::Full;
         } else if *events == STRIDE {
-            thread::sleep(since.elapsed().min(REST));
+            thread::sleep((since.elapsed() * *pause).min(REST));
             (*since, *events) = (Instant::now(), 0);
         }
     }

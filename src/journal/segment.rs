@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 
 use arrow::array::AsArray;
 use chrono::{DateTime, Utc};
+use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowPredicateFn, ParquetRecordBatchReaderBuilder, RowFilter};
-use parquet::arrow::{ArrowWriter, ProjectionMask};
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
@@ -17,10 +17,17 @@ use slated_contract::event::{
     self, Digesting, Event, ManifestFile, SCHEMA_KEY, SCHEMA_VERSION, SegmentError, SegmentManifest,
 };
 
+use super::columns::ColumnsWriter;
+
+/// The most bytes and rows of a column that are encoded and compressed in one go. A page's values are in memory, eight bytes each,
+/// and a row has hundreds of them.
+const PAGE: usize = 256 * 1024;
+const PAGE_ROWS: usize = 256;
 /// Rows in one row group: small enough that reading one decision back does not read the whole file.
 const ROW_GROUP: usize = 2048;
-/// Events decoded at a time: wide ones take much more memory than their bytes in a file.
-const CHUNK: usize = 256;
+/// Events decoded at a time: wide ones take much more memory than their bytes in a file, and the thread does not pause while a
+/// chunk is encoded.
+const CHUNK: usize = 32;
 
 /// Held while closed segments are changed or removed: what one finds in the journal, another must not change meanwhile.
 pub type Changing = Arc<Mutex<()>>;
@@ -104,6 +111,8 @@ pub fn properties() -> WriterProperties {
     WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
         .set_max_row_group_row_count(Some(ROW_GROUP))
+        .set_data_page_size_limit(PAGE)
+        .set_data_page_row_count_limit(PAGE_ROWS)
         .set_key_value_metadata(Some(vec![KeyValue::new(SCHEMA_KEY.to_owned(), SCHEMA_VERSION.to_string())]))
         .build()
 }
@@ -136,7 +145,7 @@ where
     let whole = journal.join(&path);
     let failed = SegmentError::at(&whole);
     appear(&whole, |file| {
-        let mut writer = ArrowWriter::try_new(Digesting::new(file), event::schema::<E>(), Some(properties()))
+        let mut writer = ColumnsWriter::new(Digesting::new(file), event::schema::<E>(), properties(), ROW_GROUP)
             .map_err(|error| failed(error.to_string()))?;
         let mut written = 0;
         loop {

@@ -6,6 +6,8 @@
 
 mod frame;
 mod order;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::{self, File};
@@ -29,8 +31,8 @@ pub const KINDS: [&str; 3] = [Decision::KIND, Feedback::KIND, RouteChange::KIND]
 /// A number of each kind.
 pub type Numbers = [u64; KINDS.len()];
 
-/// How long a file becomes, in bytes.
-const FULL: u64 = 32 * 1024 * 1024;
+/// How long a file becomes, in bytes. To remove one takes longer the longer it is.
+const FULL: u64 = 8 * 1024 * 1024;
 
 /// The index of a kind.
 pub fn index(kind: &str) -> usize {

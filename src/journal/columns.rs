@@ -1,0 +1,72 @@
+//! Writing events as Parquet in small steps.
+//!
+//! [`ArrowWriter`] ends a row group in one go: tens of milliseconds of work, for which everybody waits who needs the same
+//! processor, requests above all. Here each column of a group is a step, and after it the thread gives way.
+
+use std::io::Write;
+use std::thread;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_writer::{ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves};
+use parquet::errors::{ParquetError, Result};
+use parquet::file::properties::WriterProperties;
+use parquet::file::writer::SerializedFileWriter;
+
+/// A file that is being written.
+pub struct ColumnsWriter<W: Write> {
+    file: SerializedFileWriter<W>,
+    schema: SchemaRef,
+    groups: ArrowRowGroupWriterFactory,
+    /// Of the group that is being written; none before its first row.
+    columns: Vec<ArrowColumnWriter>,
+    rows: usize,
+    /// After how many rows a group ends, at the end of a batch.
+    most: usize,
+}
+
+impl<W: Write + Send> ColumnsWriter<W> {
+    /// Begins a file whose row groups end with the batch that brings them to `most` rows.
+    pub fn new(to: W, schema: SchemaRef, properties: WriterProperties, most: usize) -> Result<Self> {
+        let writer = ArrowWriter::try_new(to, SchemaRef::clone(&schema), Some(properties))?;
+        let (file, groups) = writer.into_serialized_writer()?;
+        Ok(Self { file, schema, groups, columns: Vec::new(), rows: 0, most })
+    }
+
+    /// Writes a batch of the schema.
+    pub fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+        if self.columns.is_empty() {
+            self.columns = self.groups.create_column_writers(self.file.flushed_row_groups().len())?;
+        }
+        let mut columns = self.columns.iter_mut();
+        for (field, array) in self.schema.fields().iter().zip(batch.columns()) {
+            for leaf in compute_leaves(field, array)? {
+                let column = columns.next().ok_or_else(|| ParquetError::General("a batch of another schema".into()))?;
+                column.write(&leaf)?;
+            }
+        }
+        thread::yield_now();
+        self.rows += batch.num_rows();
+        if self.rows < self.most { Ok(()) } else { self.end_group() }
+    }
+
+    fn end_group(&mut self) -> Result<()> {
+        let mut group = self.file.next_row_group()?;
+        for column in self.columns.drain(..) {
+            column.close()?.append_to_row_group(&mut group)?;
+            thread::yield_now();
+        }
+        group.close()?;
+        self.rows = 0;
+        Ok(())
+    }
+
+    /// Ends the file.
+    pub fn into_inner(mut self) -> Result<W> {
+        if self.rows > 0 {
+            self.end_group()?;
+        }
+        self.file.into_inner()
+    }
+}
