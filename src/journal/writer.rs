@@ -36,7 +36,7 @@ pub enum Appended {
     Duplicate,
 }
 
-/// An event on its way to the tail; encoded by the caller, so that the one writing thread does not have to.
+/// An event on its way to the tail; encoded before its turn to be committed comes.
 #[derive(Debug)]
 pub struct Entry {
     /// `Event::KIND`.

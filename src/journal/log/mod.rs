@@ -65,6 +65,8 @@ pub struct Log {
 struct Active {
     /// None before the first commit, and after the last one was left.
     file: Option<ActiveFile>,
+    /// Files before it that were left before all of them was synced.
+    left: Vec<Arc<File>>,
     /// The number of the next one.
     next: u64,
     /// The commit that is put together.
@@ -109,8 +111,8 @@ struct LogFile {
 }
 
 impl Log {
-    /// Opens the log in `folder`, or makes one. What is damaged is cut out and kept in `aside`; so is not, but goes, what holds
-    /// numbers from `refused` on, because whoever sent it was told that it is not kept. Events up to `closed` are in segments.
+    /// Opens the log in `folder`, or makes one. What is damaged is cut out and kept in `aside`. What holds numbers from `refused`
+    /// on is removed: whoever sent it was told that it is not kept. Events up to `closed` are in segments.
     pub fn open(
         folder: PathBuf,
         aside: &Path,
@@ -145,7 +147,7 @@ impl Log {
             }
             live.add(number, &Arc::new(File::open(&path)?), &bytes, &commits, closed);
         }
-        let active = Mutex::new(Active { file: None, next, frame: Frame::default() });
+        let active = Mutex::new(Active { file: None, left: Vec::new(), next, frame: Frame::default() });
         Ok((Self { folder, synced, active, live: RwLock::new(live) }, cuts))
     }
 
@@ -155,10 +157,13 @@ impl Log {
             return Ok(());
         }
         let mut active = self.active();
-        let Active { file, next, frame } = &mut *active;
+        if active.file.as_ref().is_some_and(|file| file.length >= FULL) {
+            self.leave_file(&mut active);
+        }
+        let Active { file, next, frame, .. } = &mut *active;
         let ActiveFile { number, file: to, length, .. } = match file {
-            Some(file) if file.length < FULL => file,
-            _ => {
+            Some(file) => file,
+            None => {
                 *next += 1;
                 file.insert(self.begin(*next - 1)?)
             }
@@ -194,15 +199,24 @@ impl Log {
 
     /// Lets the next commit begin a file, so that what was written until now goes as soon as it is closed.
     pub fn leave(&self) {
-        self.active().file = None;
+        self.leave_file(&mut self.active());
+    }
+
+    fn leave_file(&self, active: &mut Active) {
+        let left = active.file.take().filter(|file| !self.synced && file.synced < file.length);
+        active.left.extend(left.map(|file| file.file));
     }
 
     /// Syncs what was written since the last time, while commits go on.
     pub fn flush(&self) -> io::Result<()> {
-        let (number, file, length) = match &self.active().file {
-            Some(active) if active.synced < active.length => (active.number, Arc::clone(&active.file), active.length),
-            _ => return Ok(()),
+        let (left, current) = {
+            let mut active = self.active();
+            let current = active.file.as_ref().filter(|file| file.synced < file.length);
+            let current = current.map(|file| (file.number, Arc::clone(&file.file), file.length));
+            (std::mem::take(&mut active.left), current)
         };
+        left.iter().try_for_each(|file| file.sync_data())?;
+        let Some((number, file, length)) = current else { return Ok(()) };
         file.sync_data()?;
         if let Some(active) = self.active().file.as_mut().filter(|active| active.number == number) {
             active.synced = length;
