@@ -62,7 +62,9 @@ pub fn salvage(store: &Path, aside: &Path) -> io::Result<Salvaged> {
     for (log, path) in &logs {
         salvaged.renumbered += log.batches.iter().filter(|batch| batch.renumbered.is_some()).count();
         if !log.is_sound() {
-            rewrite(store, aside, path, log, &mut salvaged.cuts)?;
+            let bytes = fs::read(path)?;
+            let end = log.batches.last().map_or(0, |batch| batch.at.end);
+            salvaged.cuts.extend(rewrite(path, aside, &bytes, &log.damaged, &log.kept(&bytes), end)?);
         }
     }
     Ok(salvaged)
@@ -77,28 +79,30 @@ fn logs(store: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(logs)
 }
 
-/// Puts what is damaged aside, and writes the log without it.
-fn rewrite(store: &Path, aside: &Path, path: &Path, log: &Log, cuts: &mut Vec<Cut>) -> io::Result<()> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let bytes = fs::read(path)?;
-    put_aside(aside, &name, &bytes, &log.damaged)?;
+/// Puts what is damaged of a log with these bytes aside, and writes the log anew with what is kept of it, the last of which
+/// ended at `end`; what was cut out.
+pub fn rewrite(
+    path: &Path,
+    aside: &Path,
+    bytes: &[u8],
+    damaged: &[Range<usize>],
+    kept: &[u8],
+    end: usize,
+) -> io::Result<Vec<Cut>> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    put_aside(aside, &name, bytes, damaged)?;
     let part = path.with_extension("part");
-    let mut file = io::BufWriter::new(File::create(&part)?);
-    for Batch { at, number, renumbered } in &log.batches {
-        file.write_all(&bytes[at.start..at.start + NUMBER.start])?;
-        file.write_all(&renumbered.unwrap_or(*number).to_le_bytes())?;
-        file.write_all(&bytes[at.start + NUMBER.end..at.end])?;
-    }
-    file.into_inner()?.sync_all()?;
+    let mut file = File::create(&part)?;
+    file.write_all(kept)?;
+    file.sync_all()?;
     fs::rename(&part, path)?;
-    sync_folder(store)?;
-    let end = log.batches.last().map_or(0, |batch| batch.at.end);
-    cuts.extend(log.damaged.iter().cloned().map(|bytes| Cut { log: name.clone(), at_end: bytes.start >= end, bytes }));
-    Ok(())
+    sync_folder(path.parent().unwrap_or(path))?;
+    let cut = |bytes: &Range<usize>| Cut { log: name.to_string(), at_end: bytes.start >= end, bytes: bytes.clone() };
+    Ok(damaged.iter().map(cut).collect())
 }
 
 /// Keeps what is damaged of a log of this name and content in `aside`.
-pub fn put_aside(aside: &Path, name: &str, bytes: &[u8], damaged: &[Range<usize>]) -> io::Result<()> {
+fn put_aside(aside: &Path, name: &str, bytes: &[u8], damaged: &[Range<usize>]) -> io::Result<()> {
     if damaged.is_empty() {
         return Ok(());
     }
@@ -133,6 +137,17 @@ struct Batch {
 }
 
 impl Log {
+    /// Its whole batches, under the numbers that fit.
+    fn kept(&self, bytes: &[u8]) -> Vec<u8> {
+        let mut kept = Vec::with_capacity(bytes.len());
+        for Batch { at, number, renumbered } in &self.batches {
+            kept.extend_from_slice(&bytes[at.start..at.start + NUMBER.start]);
+            kept.extend_from_slice(&renumbered.unwrap_or(*number).to_le_bytes());
+            kept.extend_from_slice(&bytes[at.start + NUMBER.end..at.end]);
+        }
+        kept
+    }
+
     fn is_sound(&self) -> bool {
         self.damaged.is_empty() && self.batches.iter().all(|batch| batch.renumbered.is_none())
     }

@@ -33,7 +33,7 @@ pub struct LostEvents {
     pub events: u64,
 }
 
-/// The store, while it is open. All writing of events goes through one thread, and all sealing through another.
+/// The store, while it is open. Events are written one commit after the other, and all sealing goes through one thread.
 pub struct Tail {
     settings: JournalSettings,
     writer: String,

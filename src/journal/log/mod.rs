@@ -11,7 +11,7 @@ mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::ops::RangeInclusive;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 
 use slated_contract::event::{Decision, Event, Feedback, RouteChange};
 
-use super::salvage::{Cut, put_aside};
+use super::salvage::{Cut, rewrite};
 use super::segment::sync_folder;
 use frame::{Commit, Frame, Scanned, scan};
 
@@ -52,7 +52,7 @@ pub struct NewEvent<'a> {
     pub bytes: &'a [u8],
 }
 
-/// The open log. One thread writes events, and any may read them.
+/// The open log. Events are written one commit after the other, and read at any time.
 pub struct Log {
     folder: PathBuf,
     /// Whether a commit is synced.
@@ -131,15 +131,10 @@ impl Log {
             let is_closed =
                 |commit: &Commit| commit.records.iter().all(|record| record.sequence <= closed[record.kind]);
             if commits.len() < found || !damaged.is_empty() {
-                let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                put_aside(aside, &name, &bytes, &damaged)?;
                 let end = commits.last().map_or(0, |commit| commit.at.end);
-                cuts.extend(damaged.into_iter().map(|bytes| Cut {
-                    log: name.clone(),
-                    at_end: bytes.start >= end,
-                    bytes,
-                }));
-                bytes = keep(&path, &bytes, &mut commits)?;
+                let kept = keep(&bytes, &mut commits);
+                cuts.extend(rewrite(&path, aside, &bytes, &damaged, &kept, end)?);
+                bytes = kept;
             }
             if commits.iter().all(is_closed) {
                 fs::remove_file(&path)?;
@@ -350,8 +345,8 @@ fn is_sound(bytes: &[u8], commit: &Commit) -> bool {
     records.all(|record| record.kind < KINDS.len() && Order::read(&bytes[record.at.clone()]).is_some())
 }
 
-/// Writes a file anew with these commits alone; its bytes, in which they are then where they say.
-fn keep(path: &Path, bytes: &[u8], commits: &mut [Commit]) -> io::Result<Vec<u8>> {
+/// The bytes of these commits alone, in which they are then where they say.
+fn keep(bytes: &[u8], commits: &mut [Commit]) -> Vec<u8> {
     let mut kept = Vec::with_capacity(bytes.len());
     for Commit { at, records } in commits {
         let cut = at.start - kept.len();
@@ -360,13 +355,7 @@ fn keep(path: &Path, bytes: &[u8], commits: &mut [Commit]) -> io::Result<Vec<u8>
             *range = range.start - cut..range.end - cut;
         }
     }
-    let part = path.with_extension("part");
-    let mut file = File::create(&part)?;
-    file.write_all(&kept)?;
-    file.sync_all()?;
-    fs::rename(&part, path)?;
-    sync_folder(path.parent().unwrap_or(path))?;
-    Ok(kept)
+    kept
 }
 
 fn path(folder: &Path, number: u64) -> PathBuf {
