@@ -19,7 +19,7 @@ use super::measure::count;
 use super::url::QueryOf;
 use super::{App, Problem};
 use crate::catalogue::Filter;
-use crate::journal::{Appended, JournalError, OnFailure};
+use crate::journal::{Appended, IdFrom, JournalError, OnFailure};
 use crate::schema;
 use crate::serving::{Ask, Explanation, Pick, Pin, RecommendError, Rule, Rules, explain};
 
@@ -283,7 +283,8 @@ pub async fn record(
 ) -> Result<(Vec<Pick>, Option<Vec<Appended>>), Problem> {
     let told = app.clone();
     let recorded = finish(async move {
-        let outcomes = match told.journal.append_decisions_with(picks.iter().map(|pick| &pick.decision), &with).await {
+        let decisions = picks.iter().map(|pick| (&pick.decision, pick.id_from));
+        let outcomes = match told.journal.append_decisions(decisions, &with).await {
             Ok(outcomes) => Some(outcomes),
             Err(JournalError::Off) => None,
             Err(JournalError::Write(_)) if told.on_failure == OnFailure::Serve => None,
@@ -344,6 +345,11 @@ pub async fn recorded(app: &App, again: &Decision) -> Result<Decision, Problem> 
     }
 }
 
+/// Where the id of a decision is from.
+pub const fn id_from(chosen: Option<&String>) -> IdFrom {
+    if chosen.is_some() { IdFrom::Sender } else { IdFrom::Us }
+}
+
 pub fn check(request: RecommendRequest, app: &App, deadline: Deadline) -> Result<Ask, Problem> {
     let limits = &app.settings;
     match (&request.filter, request.candidates.is_empty()) {
@@ -375,11 +381,13 @@ pub fn check(request: RecommendRequest, app: &App, deadline: Deadline) -> Result
         check_identifier(&id).map_err(|error| Problem::identifier(format!("candidates[{index}].id"), &error))?;
         candidates.push((id, features));
     }
+    let id_from = id_from(request.event_id.as_ref());
     let chosen = app.ids.choose(request.event_id).map_err(|error| Problem::invalid("event_id", error.to_string()))?;
     let decision_id = app.ids.sign(chosen);
     check_identifier(&decision_id).map_err(|error| Problem::identifier("event_id", &error))?;
     Ok(Ask {
         decision_id,
+        id_from,
         policy: request.policy,
         policy_version: request.policy_version,
         slot: None,

@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 use super::body::{self, JsonBody};
 use super::deadline::Deadline;
 use super::recommend::{
-    CandidateRequest, RecommendRequest, RecommendResponse, check, decide, not_journalled, record, repeated,
+    CandidateRequest, RecommendRequest, RecommendResponse, check, decide, id_from, not_journalled, record, repeated,
 };
 use super::{App, Problem};
 use crate::catalogue::Filter;
@@ -151,6 +151,7 @@ pub async fn recommend(
     if slots.is_empty() || slots.len() > MAX_SLOTS {
         return Err(Problem::invalid("slots", format!("has {} entries, allowed are 1 to {MAX_SLOTS}", slots.len())));
     }
+    let id_from = id_from(event_id.as_ref());
     let page_id = app.ids.choose(event_id).map_err(|error| Problem::invalid("event_id", error.to_string()))?;
     let mut picks = Vec::with_capacity(slots.len());
     let mut names = Vec::with_capacity(slots.len());
@@ -182,6 +183,7 @@ pub async fn recommend(
         let mut ask = check(decision, &app, deadline).map_err(in_slot)?;
         ask.decision_id = app.ids.sign(format!("{page_id}/{}", slot.slot));
         check_identifier(&ask.decision_id).map_err(|error| Problem::identifier(field("slot"), &error))?;
+        ask.id_from = id_from;
         ask.slot = Some((page_id.clone(), slot.slot.clone()));
         let pick = decide(&app, ask).await.map_err(in_slot)?;
         if distinct {

@@ -1,10 +1,10 @@
 //! Writing events as Parquet in small steps.
 //!
 //! [`ArrowWriter`] ends a row group in one go: tens of milliseconds of work, for which everybody waits who needs the same
-//! processor, requests above all. Here each column of a group is a step, and after it the thread gives way.
+//! processor, requests above all. Pages end together as well, those of every column after the same rows. Here each column is a
+//! step of its own, between which the thread may rest.
 
 use std::io::Write;
-use std::thread;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -15,7 +15,7 @@ use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
 
 /// A file that is being written.
-pub struct ColumnsWriter<W: Write> {
+pub struct ColumnsWriter<'a, W: Write> {
     file: SerializedFileWriter<W>,
     schema: SchemaRef,
     groups: ArrowRowGroupWriterFactory,
@@ -24,14 +24,22 @@ pub struct ColumnsWriter<W: Write> {
     rows: usize,
     /// After how many rows a group ends, at the end of a batch.
     most: usize,
+    /// Called between steps.
+    rest: &'a dyn Fn(),
 }
 
-impl<W: Write + Send> ColumnsWriter<W> {
-    /// Begins a file whose row groups end with the batch that brings them to `most` rows.
-    pub fn new(to: W, schema: SchemaRef, properties: WriterProperties, most: usize) -> Result<Self> {
+impl<'a, W: Write + Send> ColumnsWriter<'a, W> {
+    /// Begins a file whose row groups end with the batch that brings them to `most` rows. Between its steps it calls `rest`.
+    pub fn new(
+        to: W,
+        schema: SchemaRef,
+        properties: WriterProperties,
+        most: usize,
+        rest: &'a dyn Fn(),
+    ) -> Result<Self> {
         let writer = ArrowWriter::try_new(to, SchemaRef::clone(&schema), Some(properties))?;
         let (file, groups) = writer.into_serialized_writer()?;
-        Ok(Self { file, schema, groups, columns: Vec::new(), rows: 0, most })
+        Ok(Self { file, schema, groups, columns: Vec::new(), rows: 0, most, rest })
     }
 
     /// Writes a batch of the schema.
@@ -44,9 +52,9 @@ impl<W: Write + Send> ColumnsWriter<W> {
             for leaf in compute_leaves(field, array)? {
                 let column = columns.next().ok_or_else(|| ParquetError::General("a batch of another schema".into()))?;
                 column.write(&leaf)?;
+                (self.rest)();
             }
         }
-        thread::yield_now();
         self.rows += batch.num_rows();
         if self.rows < self.most { Ok(()) } else { self.end_group() }
     }
@@ -55,7 +63,7 @@ impl<W: Write + Send> ColumnsWriter<W> {
         let mut group = self.file.next_row_group()?;
         for column in self.columns.drain(..) {
             column.close()?.append_to_row_group(&mut group)?;
-            thread::yield_now();
+            (self.rest)();
         }
         group.close()?;
         self.rows = 0;

@@ -37,7 +37,7 @@ pub use settings::{Durability, JournalSettings, OnFailure};
 pub use store::TailStats;
 pub use tail::{LostEvents, lost_events};
 pub use users::{KeyError, KeySource, UserKey};
-pub use writer::Appended;
+pub use writer::{Appended, IdFrom};
 
 use std::borrow::Cow;
 use std::path::PathBuf;
@@ -173,35 +173,26 @@ impl Journal {
         Cow::Owned(decision)
     }
 
-    /// Appends decisions, all that are new or none; they are kept once this returns.
+    /// Appends decisions with feedback about them, in one commit: all that are new or nothing. They are kept once this returns.
+    /// The outcomes are those of the decisions.
     ///
     /// # Errors
-    /// A full queue, at once; a failure to write. The decisions were then not accepted.
+    /// A full queue, at once; a failure to write. The events were then not accepted.
     pub async fn append_decisions<'a>(
         &self,
-        decisions: impl IntoIterator<Item = &'a Decision>,
-    ) -> Result<Vec<Appended>, JournalError> {
-        self.append_decisions_with(decisions, &[]).await
-    }
-
-    /// Appends decisions with feedback about them, in one commit: all that are new or nothing. The outcomes are those of the
-    /// decisions.
-    ///
-    /// # Errors
-    /// As for [`Journal::append_decisions`].
-    pub async fn append_decisions_with<'a>(
-        &self,
-        decisions: impl IntoIterator<Item = &'a Decision>,
+        decisions: impl IntoIterator<Item = (&'a Decision, IdFrom)>,
         feedback: &[Feedback],
     ) -> Result<Vec<Appended>, JournalError> {
         if self.off {
             return Err(JournalError::Off);
         }
-        let decisions = decisions.into_iter().map(|decision| Entry::new(self.as_journalled(decision).as_ref()));
-        let mut entries = decisions.collect::<Result<Vec<_>, _>>()?;
+        let mut entries = Vec::new();
+        for (decision, id_from) in decisions {
+            entries.push(Entry::new(self.as_journalled(decision).as_ref(), id_from)?);
+        }
         let count = entries.len();
         for feedback in feedback {
-            entries.push(Entry::new(feedback)?);
+            entries.push(Entry::new(feedback, IdFrom::Sender)?);
         }
         let mut outcomes = self.writer.append(entries).await?;
         outcomes.truncate(count);
@@ -213,7 +204,7 @@ impl Journal {
     /// # Errors
     /// As for [`Journal::append_decisions`].
     pub async fn append_change(&self, change: &RouteChange) -> Result<(), JournalError> {
-        self.writer.append(vec![Entry::new(change)?]).await.map(drop)
+        self.writer.append(vec![Entry::new(change, IdFrom::Sender)?]).await.map(drop)
     }
 
     /// Appends feedback, all of it or none; it is kept once this returns. The outcomes are in the order of the events.
@@ -227,7 +218,9 @@ impl Journal {
         if feedback.is_empty() {
             return Ok(Vec::new());
         }
-        self.writer.append(feedback.iter().map(Entry::new).collect::<Result<_, _>>()?).await
+        self.writer
+            .append(feedback.iter().map(|event| Entry::new(event, IdFrom::Sender)).collect::<Result<_, _>>()?)
+            .await
     }
 
     /// A decision by its id, from the tail or a segment that this journal closed; blocking.

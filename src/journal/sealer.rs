@@ -9,6 +9,7 @@
 //! - the range counts as closed by one atomic commit together with the end of the note;
 //! - what is left of a closed range in the log is passed over when it is opened next, and goes with its files.
 
+use std::cell::Cell;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -32,8 +33,8 @@ const PAUSE: Duration = Duration::from_secs(5);
 /// Events forgotten by the log at a time, while which no request is written or looked up.
 const FORGOTTEN: usize = 256;
 
-/// Events closed between two pauses, and the longest pause.
-const STRIDE: u32 = 16;
+/// How long the thread works between two pauses, about, and the longest pause.
+const STINT: Duration = Duration::from_micros(250);
 const REST: Duration = Duration::from_millis(20);
 /// How many times as long as the work before it a pause is, while little waits and while more does.
 const LONG: u32 = 3;
@@ -150,14 +151,14 @@ impl<F: Fn()> Worker<F> {
             match self.commands.recv_timeout(TICK) {
                 Ok(Command::Seal(answer)) => {
                     // Whoever asked may be gone.
-                    let _ = answer.send(self.seal(Pace::Full));
+                    let _ = answer.send(self.seal(&Pace::full()));
                 }
                 Ok(Command::Work(work)) => {
                     self.alone(|| work(&self.tail));
                     (self.on_sealed)();
                 }
                 Ok(Command::Stop(answer)) => {
-                    let sealed = if self.settings.seal_on_close { self.seal(Pace::Full) } else { Ok(Vec::new()) };
+                    let sealed = if self.settings.seal_on_close { self.seal(&Pace::full()) } else { Ok(Vec::new()) };
                     // Whoever waits for this may open the journal again at once.
                     drop(self);
                     let _ = answer.send(sealed);
@@ -187,7 +188,7 @@ impl<F: Fn()> Worker<F> {
         let due = failed
             || most >= self.settings.seal_after_events as u64
             || age >= Duration::from_secs(self.settings.seal_after_seconds);
-        if due && let Err(error) = self.seal(Pace::pausing(&self.commands)) {
+        if due && let Err(error) = self.seal(&Pace::pausing(&self.commands)) {
             tracing::error!(%error, "the journal's tail cannot be closed into segments; its events stay in the tail");
         }
     }
@@ -226,7 +227,7 @@ impl<F: Fn()> Worker<F> {
         work()
     }
 
-    fn seal(&mut self, pace: Pace) -> Sealed {
+    fn seal(&mut self, pace: &Pace) -> Sealed {
         self.waiting_since = None;
         let sealed = self.seal_all(pace);
         let failure = sealed.as_ref().err().map(ToString::to_string);
@@ -238,15 +239,15 @@ impl<F: Fn()> Worker<F> {
         sealed
     }
 
-    fn seal_all(&self, mut pace: Pace) -> Sealed {
+    fn seal_all(&self, pace: &Pace) -> Sealed {
         self.tail.write(|store| {
             store.leave_log();
             Ok(())
         })?;
         let most = self.settings.seal_after_events;
-        let mut files = seal_kind::<Decision>(&self.tail, most, &mut pace)?;
-        files.extend(seal_kind::<Feedback>(&self.tail, most, &mut pace)?);
-        files.extend(seal_kind::<RouteChange>(&self.tail, most, &mut pace)?);
+        let mut files = seal_kind::<Decision>(&self.tail, most, pace)?;
+        files.extend(seal_kind::<Feedback>(&self.tail, most, pace)?);
+        files.extend(seal_kind::<RouteChange>(&self.tail, most, pace)?);
         let before = Utc::now() - TimeDelta::days(i64::from(self.settings.id_days));
         self.tail.write(|store| store.forget_ids::<Decision>(before))?;
         self.tail.write(|store| store.forget_ids::<Feedback>(before))?;
@@ -270,7 +271,7 @@ fn recover_kind<E: Event>(tail: &Tail) -> Result<(), JournalError> {
             last = range.last,
             "finishing a segment that was interrupted"
         );
-        close_range::<E>(tail, range, &mut Pace::Full)?;
+        close_range::<E>(tail, range, &Pace::full())?;
     }
     let waiting = tail.read(|store| Ok(store.last::<E>()? - store.sealed::<E>()?))?;
     if waiting > 0 {
@@ -280,7 +281,7 @@ fn recover_kind<E: Event>(tail: &Tail) -> Result<(), JournalError> {
 }
 
 /// Closes everything of the kind that is in the tail now, in segments of at most `most` events.
-fn seal_kind<E: Event>(tail: &Tail, most: usize, pace: &mut Pace) -> Sealed {
+fn seal_kind<E: Event>(tail: &Tail, most: usize, pace: &Pace) -> Sealed {
     let last = tail.read(Store::last::<E>)?;
     let mut files = Vec::new();
     loop {
@@ -304,7 +305,7 @@ fn seal_kind<E: Event>(tail: &Tail, most: usize, pace: &mut Pace) -> Sealed {
 }
 
 /// Writes the files of a noted range, notes that it is closed, then removes it from the tail.
-fn close_range<E: Event>(tail: &Tail, range: Range, pace: &mut Pace) -> Sealed {
+fn close_range<E: Event>(tail: &Tail, range: Range, pace: &Pace) -> Sealed {
     let files = write_range::<E>(tail, range, pace)?;
     tail.write(|store| {
         store.end_seal::<E>(range, &files)?;
@@ -316,59 +317,57 @@ fn close_range<E: Event>(tail: &Tail, range: Range, pace: &mut Pace) -> Sealed {
     Ok(files.files)
 }
 
-fn write_range<E: Event>(tail: &Tail, range: Range, pace: &mut Pace) -> Result<SegmentRecord, JournalError> {
-    let places = tail.read(|store| store.places::<E>(range))?;
+fn write_range<E: Event>(tail: &Tail, range: Range, pace: &Pace) -> Result<SegmentRecord, JournalError> {
+    let places = tail.read(|store| Ok(store.places::<E>(range)))?;
     let name = format!("{}-{:012}-{:012}", tail.writer(), range.first, range.last);
     let until = places.iter().map(Place::time).max().unwrap_or_default();
-    let files = write_places(tail.folder(), &name, places, |&sequence| {
-        pace.step();
+    let fetch = |&sequence: &u64| {
         let gone = || JournalError::Write(format!("event {sequence} of {} has left the tail", E::KIND));
         tail.read(|store| store.event::<E>(sequence))?.ok_or_else(gone)
-    })?;
+    };
+    let files = write_places(tail.folder(), &name, places, fetch, &|| pace.rest())?;
     Ok(SegmentRecord { last: range.last, until, files })
 }
 
-/// How fast a range is closed.
-enum Pace {
-    /// As fast as it goes: somebody waits for it, or the tail grows faster than it is closed.
-    Full,
-    /// With pauses, so that the requests that come meanwhile do not all wait for it.
-    Pausing {
-        /// How many times as long as the work before it a pause is.
-        pause: u32,
-        /// When the work since the last pause began.
-        since: Instant,
-        /// Events since then.
-        events: u32,
-        /// Whoever asks for something does not wait for the pauses.
-        asked: Receiver<Command>,
-    },
+/// How fast a range is closed: with pauses, so that the requests that come meanwhile do not all wait for it.
+struct Pace {
+    /// What is asked of the thread meanwhile; whoever asks does not wait for the pauses.
+    asked: Option<Receiver<Command>>,
+    /// How many times as long as the work before it a pause is.
+    pause: Cell<u32>,
+    /// When the work since the last pause began.
+    since: Cell<Instant>,
 }
 
 impl Pace {
+    /// As fast as it goes: somebody waits for it.
+    fn full() -> Self {
+        Self { asked: None, pause: Cell::new(0), since: Cell::new(Instant::now()) }
+    }
+
+    /// With pauses until something is asked.
     fn pausing(asked: &Receiver<Command>) -> Self {
-        Self::Pausing { pause: LONG, since: Instant::now(), events: 0, asked: asked.clone() }
+        Self { asked: Some(asked.clone()), ..Self::full() }
     }
 
     /// Sets how long the pauses are by how many segments wait: the more, the shorter.
-    fn set(&mut self, segments: u64) {
-        match self {
-            Self::Pausing { pause, .. } if segments < 2 => *pause = LONG,
-            Self::Pausing { pause, .. } if segments < 4 => *pause = SHORT,
-            Self::Pausing { pause, .. } => *pause = 0,
-            Self::Full => {}
-        }
+    fn set(&self, segments: u64) {
+        self.pause.set(match segments {
+            0..2 => LONG,
+            2 => SHORT,
+            _ => 0,
+        });
     }
 
-    /// Called for each event; pauses now and then.
-    fn step(&mut self) {
-        let Self::Pausing { pause, since, events, asked } = self else { return };
-        *events += 1;
-        if !asked.is_empty() {
-            *self = Self::Full;
-        } else if *events == STRIDE {
-            thread::sleep((since.elapsed() * *pause).min(REST));
-            (*since, *events) = (Instant::now(), 0);
+    /// Called between small steps; pauses where there was enough work since the last pause.
+    fn rest(&self) {
+        let worked = self.since.get().elapsed();
+        if worked < STINT {
+            return;
         }
+        if self.asked.as_ref().is_some_and(Receiver::is_empty) {
+            thread::sleep((worked * self.pause.get()).min(REST));
+        }
+        self.since.set(Instant::now());
     }
 }

@@ -7,11 +7,13 @@ use std::sync::{Arc, Mutex};
 
 use arrow::array::AsArray;
 use chrono::{DateTime, Utc};
-use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowPredicateFn, ParquetRecordBatchReaderBuilder, RowFilter};
-use parquet::basic::{Compression, ZstdLevel};
+use parquet::arrow::{ArrowSchemaConverter, ProjectionMask};
+use parquet::basic::{Compression, Type, ZstdLevel};
+use parquet::errors::ParquetError;
 use parquet::file::metadata::KeyValue;
-use parquet::file::properties::WriterProperties;
+use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
+use parquet::schema::types::ColumnDescPtr;
 use serde::{Deserialize, Serialize};
 use slated_contract::event::{
     self, Digesting, Event, ManifestFile, SCHEMA_KEY, SCHEMA_VERSION, SegmentError, SegmentManifest,
@@ -19,9 +21,9 @@ use slated_contract::event::{
 
 use super::columns::ColumnsWriter;
 
-/// The most bytes and rows of a column that are encoded and compressed in one go. A page's values are in memory, eight bytes each,
-/// and a row has hundreds of them.
-const PAGE: usize = 256 * 1024;
+/// The most bytes and rows of a column that are encoded and compressed in one go. A page's values are in memory, and the
+/// compressor of each of some fifty columns, which a row group has at the same time, takes as much as its longest page needs.
+const PAGE: usize = 32 * 1024;
 const PAGE_ROWS: usize = 256;
 /// Rows in one row group: small enough that reading one decision back does not read the whole file.
 const ROW_GROUP: usize = 2048;
@@ -45,7 +47,7 @@ pub struct SegmentFile {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place<K> {
     time: DateTime<Utc>,
-    id: String,
+    id: Arc<str>,
     key: K,
 }
 
@@ -53,11 +55,11 @@ impl<K> Place<K> {
     /// The place of an event.
     pub fn of<E: Event>(event: &E, key: K) -> Self {
         let (time, id) = event.order();
-        Self::new(time, id.to_owned(), key)
+        Self::new(time, id.into(), key)
     }
 
     /// The place of an event of this time and id.
-    pub const fn new(time: DateTime<Utc>, id: String, key: K) -> Self {
+    pub const fn new(time: DateTime<Utc>, id: Arc<str>, key: K) -> Self {
         Self { time, id, key }
     }
 
@@ -74,10 +76,10 @@ impl<K> Place<K> {
 /// The disk, or events that do not fit their columns.
 pub fn write_segment<E: Event>(journal: &Path, name: &str, events: &[E]) -> Result<Vec<SegmentFile>, SegmentError> {
     let places = events.iter().enumerate().map(|(index, event)| Place::of(event, index)).collect();
-    write_places(journal, name, places, |&index| Ok(events[index].clone()))
+    write_places(journal, name, places, |&index| Ok(events[index].clone()), &|| ())
 }
 
-/// [`write_segment`] of events that are fetched when they are written, [`CHUNK`] at a time.
+/// [`write_segment`] of events that are fetched when they are written, [`CHUNK`] at a time. Between small steps it calls `rest`.
 ///
 /// # Errors
 /// As for [`write_segment`], and those of `fetch`.
@@ -85,7 +87,8 @@ pub fn write_places<E, K, F>(
     journal: &Path,
     name: &str,
     mut places: Vec<Place<K>>,
-    mut fetch: impl FnMut(&K) -> Result<E, F>,
+    fetch: impl Fn(&K) -> Result<E, F>,
+    rest: &dyn Fn(),
 ) -> Result<Vec<SegmentFile>, F>
 where
     E: Event,
@@ -96,7 +99,11 @@ where
     let mut files = Vec::new();
     for places in places.chunk_by(|a, b| a.time.date_naive() == b.time.date_naive()) {
         let path = format!("{}/date={}/{name}.parquet", E::KIND, places[0].time.format("%Y-%m-%d"));
-        files.push(write_file(journal, path, &mut places.iter().map(|place| fetch(&place.key)))?);
+        let mut events = places.iter().map(|place| {
+            rest();
+            fetch(&place.key)
+        });
+        files.push(write_file(journal, path, &mut events, rest)?);
     }
     if files.is_empty() {
         return Ok(Vec::new());
@@ -106,15 +113,30 @@ where
     Ok(manifest.files.into_iter().map(|file| SegmentFile { path: file.path, events: file.events }).collect())
 }
 
-/// How every file of events is written.
-pub fn properties() -> WriterProperties {
-    WriterProperties::builder()
+/// How every file of a kind of events is written. Texts, which repeat, have dictionaries, but for the events' ids; numbers
+/// hardly repeat, and a dictionary is given up only after it has become large. Columns that are not within lists say what lies
+/// in them, because events are looked for by them.
+pub fn properties<E: Event>() -> Result<WriterProperties, ParquetError> {
+    let leaves = ArrowSchemaConverter::new().convert(E::columns())?;
+    let properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
         .set_max_row_group_row_count(Some(ROW_GROUP))
         .set_data_page_size_limit(PAGE)
         .set_data_page_row_count_limit(PAGE_ROWS)
         .set_key_value_metadata(Some(vec![KeyValue::new(SCHEMA_KEY.to_owned(), SCHEMA_VERSION.to_string())]))
-        .build()
+        .set_dictionary_enabled(false)
+        .set_statistics_enabled(EnabledStatistics::None);
+    let set = |properties: WriterPropertiesBuilder, (index, leaf): (usize, &ColumnDescPtr)| {
+        // The id is the first column of every kind.
+        let repeats = index > 0 && leaf.physical_type() == Type::BYTE_ARRAY;
+        let properties = properties.set_column_dictionary_enabled(leaf.path().clone(), repeats);
+        if leaf.path().parts().len() == 1 {
+            properties.set_column_statistics_enabled(leaf.path().clone(), EnabledStatistics::Chunk)
+        } else {
+            properties
+        }
+    };
+    Ok(leaves.columns().iter().enumerate().fold(properties, set).build())
 }
 
 /// Writes the manifest of files that are there.
@@ -129,7 +151,7 @@ pub fn write_manifest(journal: &Path, manifest: &SegmentManifest) -> Result<(), 
 }
 
 /// Writes events, which come in their order, into the segment file at `journal`/`path`, [`CHUNK`] of them at a time. It appears
-/// whole, or replaces what is there in one step; what its manifest is to say of it.
+/// whole, or replaces what is there in one step; what its manifest is to say of it. Between small steps it calls `rest`.
 ///
 /// # Errors
 /// The disk, events that do not fit their columns, and those of the events.
@@ -137,6 +159,7 @@ pub fn write_file<E, F>(
     journal: &Path,
     path: String,
     events: &mut dyn Iterator<Item = Result<E, F>>,
+    rest: &dyn Fn(),
 ) -> Result<ManifestFile, F>
 where
     E: Event,
@@ -145,7 +168,8 @@ where
     let whole = journal.join(&path);
     let failed = SegmentError::at(&whole);
     appear(&whole, |file| {
-        let mut writer = ColumnsWriter::new(Digesting::new(file), event::schema::<E>(), properties(), ROW_GROUP)
+        let mut writer = properties::<E>()
+            .and_then(|as_set| ColumnsWriter::new(Digesting::new(file), event::schema::<E>(), as_set, ROW_GROUP, rest))
             .map_err(|error| failed(error.to_string()))?;
         let mut written = 0;
         loop {

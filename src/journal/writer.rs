@@ -15,6 +15,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError};
 use slated_contract::event::Event;
 use tokio::sync::oneshot;
 
+use super::log::Order;
 use super::store::{NextSequence, Store};
 use super::tail::Tail;
 use super::{Durability, JournalError, JournalSettings};
@@ -36,22 +37,34 @@ pub enum Appended {
     Duplicate,
 }
 
+/// Where the id of an event is from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum IdFrom {
+    /// From whoever sent the event, perhaps not for the first time.
+    #[default]
+    Sender,
+    /// Made for this event, as a UUID is: nothing has it yet, and nobody needs to look.
+    Us,
+}
+
 /// An event on its way to the tail; encoded before its turn to be committed comes.
 #[derive(Debug)]
 pub struct Entry {
     /// `Event::KIND`.
     pub kind: &'static str,
-    /// The event's id.
-    pub id: String,
+    /// Its id and time.
+    pub order: Order,
+    /// Where its id is from.
+    pub id_from: IdFrom,
     /// The event, MessagePack with field names.
     pub bytes: Vec<u8>,
 }
 
 impl Entry {
     /// Encodes an event.
-    pub fn new<E: Event>(event: &E) -> Result<Self, JournalError> {
+    pub fn new<E: Event>(event: &E, id_from: IdFrom) -> Result<Self, JournalError> {
         let bytes = rmp_serde::to_vec_named(event).map_err(|error| JournalError::Encode(error.to_string()))?;
-        Ok(Self { kind: E::KIND, id: event.id().to_owned(), bytes })
+        Ok(Self { kind: E::KIND, order: Order::of(event), id_from, bytes })
     }
 }
 

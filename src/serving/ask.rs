@@ -9,6 +9,7 @@ use super::engine::EngineError;
 use super::registry::RegistryError;
 use super::rules::{RuleError, Rules};
 use crate::catalogue::Filter;
+use crate::journal::IdFrom;
 use crate::session::SessionStoreError;
 
 /// What a caller asks for.
@@ -16,6 +17,8 @@ use crate::session::SessionStoreError;
 pub struct Ask {
     /// The decision's id.
     pub decision_id: String,
+    /// Where that is from.
+    pub id_from: IdFrom,
     /// The policy to ask; the default one where absent.
     pub policy: Option<String>,
     /// The version that must answer, whatever the route says.

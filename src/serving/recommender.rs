@@ -23,7 +23,7 @@ use super::policy::LoadedPolicy;
 use super::registry::{Chosen, Registry};
 use super::traffic::{Attribution, Traffic};
 use crate::catalogue::Catalogue;
-use crate::journal::UserKey;
+use crate::journal::{IdFrom, UserKey};
 use crate::session::{Encoded, Seen, SessionKey, SessionView, Sessions, ShownSlate, UNAVAILABLE};
 
 /// A decision, ready to be journalled and answered.
@@ -31,6 +31,8 @@ use crate::session::{Encoded, Seen, SessionKey, SessionView, Sessions, ShownSlat
 pub struct Pick {
     /// The decision.
     pub decision: Decision,
+    /// Where its id is from.
+    pub id_from: IdFrom,
     /// The version that decided.
     pub policy: Arc<LoadedPolicy>,
     /// The rows of its history tensor, `[length, F]`.
@@ -238,7 +240,8 @@ impl Recommender {
             alternatives,
             omitted_features: Vec::new(),
         };
-        Ok(Pick { decision, policy: Arc::clone(policy), history: view.history, distribution, session, encoded })
+        let policy = Arc::clone(policy);
+        Ok(Pick { decision, id_from: ask.id_from, policy, history: view.history, distribution, session, encoded })
     }
 
     /// What a policy would show that is not asked for it; `None`, logged and counted, where it cannot answer.

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, Float32Array, Float32Builder, Float64Array, Float64Builder, Int32Array, Int64Array, ListArray, MapArray,
-    NullBufferBuilder, RecordBatch, StringBuilder, StructArray, TimestampMicrosecondArray,
+    ArrayRef, Float32Array, Float64Array, Int32Array, Int64Array, ListArray, MapArray, RecordBatch, StringArray,
+    StringBuilder, StructArray, TimestampMicrosecondArray,
 };
-use arrow::buffer::OffsetBuffer;
+use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::datatypes::{DataType, Field, FieldRef, Fields};
 use arrow::error::ArrowError;
 
@@ -64,35 +64,16 @@ const fn mode(mode: Mode) -> &'static str {
     }
 }
 
-/// A column of texts.
-#[derive(Default)]
-struct Texts(StringBuilder);
-
-impl Texts {
-    fn push(&mut self, text: Option<&str>) -> Result<(), ArrowError> {
-        let Some(text) = text else {
-            self.0.append_null();
-            return Ok(());
-        };
-        // The builder would panic.
-        if i32::try_from(self.0.values_slice().len() + text.len()).is_err() {
-            return Err(ArrowError::OffsetOverflowError(text.len()));
-        }
-        self.0.append_value(text);
-        Ok(())
+fn texts<'a>(values: impl Iterator<Item = Option<&'a str>> + Clone) -> Result<ArrayRef, ArrowError> {
+    let sizes = values.clone().map(|text| text.map_or(0, str::len));
+    let (count, bytes) = sizes.fold((0, 0_usize), |(count, bytes), size| (count + 1, bytes + size));
+    // The builder would panic.
+    if i32::try_from(bytes).is_err() {
+        return Err(ArrowError::OffsetOverflowError(bytes));
     }
-
-    fn finish(mut self) -> ArrayRef {
-        Arc::new(self.0.finish())
-    }
-}
-
-fn texts<'a>(values: impl Iterator<Item = Option<&'a str>>) -> Result<ArrayRef, ArrowError> {
-    let mut texts = Texts::default();
-    for value in values {
-        texts.push(value)?;
-    }
-    Ok(texts.finish())
+    let mut texts = StringBuilder::with_capacity(count, bytes);
+    values.for_each(|text| texts.append_option(text));
+    Ok(Arc::new(texts.finish()))
 }
 
 /// A list column whose elements are structs; `lengths` are those of the lists.
@@ -152,32 +133,47 @@ fn features<'a>(field: &Field, all: impl Iterator<Item = &'a Features> + Clone) 
     let entries = inner(field)?;
     let entry = struct_fields(&entries)?;
     let cell = struct_fields(&entry[1])?;
-    let count = all.clone().map(Features::len).sum();
-    let (mut names, mut text) = (Texts::default(), Texts::default());
-    let mut number = Float64Builder::with_capacity(count);
-    let (mut lengths, mut elements) = (Vec::with_capacity(count), Float32Builder::new());
-    let mut vectors = NullBufferBuilder::new(count);
-    for (name, value) in all.clone().flat_map(Features::iter) {
-        names.push(Some(name))?;
-        let (mut in_number, mut in_text, mut in_vector) = (None, None, None);
-        match value {
-            FeatureValue::Number(value) => in_number = Some(*value),
-            FeatureValue::Text(value) => in_text = Some(value.as_str()),
-            FeatureValue::Vector(value) => in_vector = Some(value.as_slice()),
-        }
-        number.append_option(in_number);
-        text.push(in_text)?;
-        vectors.append(in_vector.is_some());
-        let vector = in_vector.unwrap_or_default();
-        elements.append_slice(vector);
-        lengths.push(vector.len());
-    }
-    let ends = offsets(lengths.into_iter())?;
-    let vector = ListArray::try_new(inner(&cell[2])?, ends, Arc::new(elements.finish()), vectors.finish())?;
-    let values: Vec<ArrayRef> = vec![Arc::new(number.finish()), text.finish(), Arc::new(vector)];
+    let names = texts(all.clone().flat_map(Features::iter).map(|(name, _)| Some(name)))?;
+    let values = all.clone().flat_map(Features::iter).map(|(_, value)| value);
+    let values = vec![numbers(values.clone()), feature_texts(values.clone())?, vectors(&cell[2], values)?];
     let values = StructArray::try_new(cell.clone(), values, None)?;
-    let pairs = StructArray::try_new(entry.clone(), vec![names.finish(), Arc::new(values)], None)?;
+    let pairs = StructArray::try_new(entry.clone(), vec![names, Arc::new(values)], None)?;
     Ok(Arc::new(MapArray::try_new(Arc::clone(&entries), offsets(all.map(Features::len))?, pairs, None, false)?))
+}
+
+fn numbers<'a>(values: impl Iterator<Item = &'a FeatureValue>) -> ArrayRef {
+    let number = |value: &FeatureValue| match value {
+        FeatureValue::Number(number) => Some(*number),
+        _ => None,
+    };
+    Arc::new(values.map(number).collect::<Float64Array>())
+}
+
+fn feature_texts<'a>(values: impl Iterator<Item = &'a FeatureValue> + Clone) -> Result<ArrayRef, ArrowError> {
+    // Often there is none, and that is quickly said.
+    if !values.clone().any(|value| matches!(value, FeatureValue::Text(_))) {
+        return Ok(Arc::new(StringArray::new_null(values.count())));
+    }
+    texts(values.map(|value| match value {
+        FeatureValue::Text(text) => Some(text.as_str()),
+        _ => None,
+    }))
+}
+
+fn vectors<'a>(field: &Field, values: impl Iterator<Item = &'a FeatureValue> + Clone) -> Result<ArrayRef, ArrowError> {
+    let element = inner(field)?;
+    if !values.clone().any(|value| matches!(value, FeatureValue::Vector(_))) {
+        return Ok(Arc::new(ListArray::new_null(element, values.count())));
+    }
+    let vector = |value: &'a FeatureValue| match value {
+        FeatureValue::Vector(vector) => Some(vector.as_slice()),
+        _ => None,
+    };
+    let vectors = values.map(vector);
+    let present = NullBuffer::from_iter(vectors.clone().map(|vector| vector.is_some()));
+    let ends = offsets(vectors.clone().map(|vector| vector.map_or(0, <[f32]>::len)))?;
+    let elements = Float32Array::from_iter_values(vectors.flatten().flatten().copied());
+    Ok(Arc::new(ListArray::try_new(element, ends, Arc::new(elements), Some(present))?))
 }
 
 /// Where lists of these lengths end, one after the other.

@@ -159,7 +159,7 @@ impl Features {
     }
 
     /// All features, in order.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &FeatureValue)> {
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &FeatureValue)> + Clone {
         self.0.iter().map(|(name, value)| (name.as_str(), value))
     }
 

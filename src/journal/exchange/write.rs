@@ -51,7 +51,8 @@ impl<E: Line + Check> FileWriter<E> {
                 Form::Csv(Box::new(writer))
             }
             Format::Parquet => {
-                let writer = ArrowWriter::try_new(file, event::schema::<E>(), Some(properties()));
+                let writer =
+                    properties::<E>().and_then(|as_set| ArrowWriter::try_new(file, event::schema::<E>(), Some(as_set)));
                 let writer = writer.map_err(|error| SegmentError::at(path)(error.to_string()))?;
                 Form::Parquet(Box::new(writer), Vec::with_capacity(CHUNK))
             }

@@ -46,8 +46,8 @@ pub struct NewEvent<'a> {
     pub kind: usize,
     /// Its number; numbers of a kind ascend.
     pub sequence: u64,
-    /// Its id.
-    pub id: &'a str,
+    /// Its id and time.
+    pub order: &'a Order,
     /// MessagePack with field names.
     pub bytes: &'a [u8],
 }
@@ -97,11 +97,19 @@ struct Events {
 }
 
 struct Place {
-    sequence: u64,
-    id: Arc<str>,
+    waiting: Waiting,
     file: Arc<File>,
     at: u64,
     length: usize,
+}
+
+/// An event that waits to be closed.
+#[derive(Debug, Clone)]
+pub struct Waiting {
+    /// Its number.
+    pub sequence: u64,
+    /// Its id and time.
+    pub order: Order,
 }
 
 struct LogFile {
@@ -230,9 +238,9 @@ impl Log {
     pub fn forget(&self, kind: usize, upto: u64) {
         let mut live = self.live_mut();
         let Events { places, ids } = &mut live.kinds[kind];
-        while places.front().is_some_and(|place| place.sequence <= upto) {
-            if let Some(Place { id, .. }) = places.pop_front() {
-                ids.remove(&id);
+        while places.front().is_some_and(|place| place.waiting.sequence <= upto) {
+            if let Some(Place { waiting, .. }) = places.pop_front() {
+                ids.remove(&waiting.order.id);
             }
         }
     }
@@ -254,7 +262,9 @@ impl Log {
         let (file, at, length) = {
             let live = self.live();
             let places = &live.kinds[kind].places;
-            let Ok(index) = places.binary_search_by_key(&sequence, |place| place.sequence) else { return Ok(None) };
+            let Ok(index) = places.binary_search_by_key(&sequence, |place| place.waiting.sequence) else {
+                return Ok(None);
+            };
             let Place { file, at, length, .. } = &places[index];
             (Arc::clone(file), *at, *length)
         };
@@ -263,20 +273,16 @@ impl Log {
         Ok(Some(bytes))
     }
 
-    /// The numbers and ids of the events in a range of numbers.
-    pub fn within(&self, kind: usize, range: RangeInclusive<u64>) -> Vec<(u64, Arc<str>)> {
+    /// The events in a range of numbers, by number.
+    pub fn within(&self, kind: usize, range: RangeInclusive<u64>) -> Vec<Waiting> {
         let live = self.live();
-        let places = &live.kinds[kind].places;
-        let first = places.partition_point(|place| place.sequence < *range.start());
-        let places = places.range(first..).take_while(|place| place.sequence <= *range.end());
-        places.map(|place| (place.sequence, Arc::clone(&place.id))).collect()
+        let waiting = live.kinds[kind].from(*range.start());
+        waiting.take_while(|waiting| waiting.sequence <= *range.end()).cloned().collect()
     }
 
-    /// The first number here from `from` on.
-    pub fn first_from(&self, kind: usize, from: u64) -> Option<u64> {
-        let live = self.live();
-        let places = &live.kinds[kind].places;
-        places.get(places.partition_point(|place| place.sequence < from)).map(|place| place.sequence)
+    /// The first event here from the number `from` on.
+    pub fn first_from(&self, kind: usize, from: u64) -> Option<Waiting> {
+        self.live().kinds[kind].from(from).next().cloned()
     }
 
     /// The number of the event with this id, if it is here.
@@ -294,7 +300,7 @@ impl Log {
 
     /// The last number here, 0 where there is none.
     pub fn last(&self, kind: usize) -> u64 {
-        self.live().kinds[kind].places.back().map_or(0, |place| place.sequence)
+        self.live().kinds[kind].places.back().map_or(0, |place| place.waiting.sequence)
     }
 
     fn active(&self) -> MutexGuard<'_, Active> {
@@ -310,29 +316,37 @@ impl Log {
     }
 }
 
+impl Events {
+    /// Those from the number `from` on.
+    fn from(&self, from: u64) -> impl Iterator<Item = &Waiting> {
+        let first = self.places.partition_point(|place| place.waiting.sequence < from);
+        self.places.range(first..).map(|place| &place.waiting)
+    }
+}
+
 impl Live {
     /// Takes up the events of a file that are not closed.
     fn add(&mut self, number: u64, file: &Arc<File>, bytes: &[u8], commits: &[Commit], closed: &Numbers) {
         self.files.insert(number, LogFile { file: Arc::clone(file), last: Numbers::default() });
         for record in commits.iter().flat_map(|commit| &commit.records) {
             let event = &bytes[record.at.clone()];
-            let last = self.kinds[record.kind].places.back().map_or(0, |place| place.sequence);
+            let last = self.kinds[record.kind].places.back().map_or(0, |place| place.waiting.sequence);
             // One that is here already is in a copy of a file.
             if record.sequence > last.max(closed[record.kind])
-                && let Some(Order { id, .. }) = Order::read(event)
+                && let Some(order) = Order::read(event)
             {
-                let event = NewEvent { kind: record.kind, sequence: record.sequence, id: &id, bytes: event };
+                let event = NewEvent { kind: record.kind, sequence: record.sequence, order: &order, bytes: event };
                 self.insert(number, file, &event, record.at.start as u64);
             }
         }
     }
 
     fn insert(&mut self, number: u64, file: &Arc<File>, event: &NewEvent<'_>, at: u64) {
-        let &NewEvent { kind, sequence, id, bytes } = event;
-        let id: Arc<str> = id.into();
+        let &NewEvent { kind, sequence, order, bytes } = event;
         let Events { places, ids } = &mut self.kinds[kind];
-        ids.insert(Arc::clone(&id), sequence);
-        places.push_back(Place { sequence, id, file: Arc::clone(file), at, length: bytes.len() });
+        ids.insert(Arc::clone(&order.id), sequence);
+        let waiting = Waiting { sequence, order: order.clone() };
+        places.push_back(Place { waiting, file: Arc::clone(file), at, length: bytes.len() });
         if let Some(file) = self.files.get_mut(&number) {
             file.last[kind] = sequence;
         }

@@ -27,18 +27,18 @@ fn open(folder: &Path, closed: &Numbers, refused: &Numbers) -> Log {
 
 /// Writes one commit with an event of each of these kinds and numbers.
 fn append(log: &Log, events: &[(usize, u64)]) {
-    let ids: Vec<String> = events.iter().map(|(kind, sequence)| format!("{kind}-{sequence}")).collect();
-    let bytes: Vec<Vec<u8>> = ids.iter().map(|id| event(id)).collect();
+    let bytes: Vec<Vec<u8>> = events.iter().map(|(kind, sequence)| event(&format!("{kind}-{sequence}"))).collect();
+    let orders: Vec<Order> = bytes.iter().map(|bytes| Order::read(bytes).unwrap()).collect();
     let events: Vec<NewEvent<'_>> = events
         .iter()
-        .zip(ids.iter().zip(&bytes))
-        .map(|(&(kind, sequence), (id, bytes))| NewEvent { kind, sequence, id, bytes })
+        .zip(orders.iter().zip(&bytes))
+        .map(|(&(kind, sequence), (order, bytes))| NewEvent { kind, sequence, order, bytes })
         .collect();
     log.append(&events).unwrap();
 }
 
 fn numbers(log: &Log, kind: usize) -> Vec<u64> {
-    log.within(kind, 0..=u64::MAX).into_iter().map(|(sequence, _)| sequence).collect()
+    log.within(kind, 0..=u64::MAX).into_iter().map(|waiting| waiting.sequence).collect()
 }
 
 fn names(folder: &Path) -> usize {
@@ -90,7 +90,10 @@ fn what_is_opened_again_holds_neither_what_is_closed_nor_what_was_refused() {
     append(&log, &[(0, 5)]);
     drop(log);
     let log = open(folder.path(), &[4, 0, 4], &ALL);
-    assert_eq!((numbers(&log, 0), log.first_from(0, 0), names(folder.path())), (vec![5], Some(5), 1));
+    assert_eq!(
+        (numbers(&log, 0), log.first_from(0, 0).map(|waiting| waiting.sequence), names(folder.path())),
+        (vec![5], Some(5), 1)
+    );
     drop(log);
     open(folder.path(), &[5, 0, 4], &ALL);
     assert_eq!(names(folder.path()), 0);

@@ -9,7 +9,8 @@ use fjall::PersistMode;
 use serde::{Deserialize, Serialize};
 use slated_contract::event::{Columns, Decision, Event, Feedback, RouteChange};
 
-use super::super::{JournalError, SegmentFile, log};
+use super::super::log::{self, Waiting};
+use super::super::{JournalError, SegmentFile};
 use super::{Store, number};
 
 /// Sequence numbers, both included.
@@ -59,8 +60,8 @@ impl Store {
         let record = serde_json::to_vec(record).map_err(|error| JournalError::Encode(error.to_string()))?;
         let kind = self.kind(E::KIND);
         let mut batch = self.database.batch().durability(Some(PersistMode::SyncAll));
-        for (sequence, id) in self.log.within(log::index(E::KIND), range.first..=range.last) {
-            batch.insert(&kind.ids, &*id, sequence.to_be_bytes());
+        for Waiting { sequence, order } in self.log.within(log::index(E::KIND), range.first..=range.last) {
+            batch.insert(&kind.ids, &*order.id, sequence.to_be_bytes());
         }
         batch.insert(&kind.segments, range.first.to_be_bytes(), record);
         batch.insert(&self.state, format!("sealed/{}", E::KIND), range.last.to_be_bytes());

@@ -85,10 +85,12 @@ fn copy(former: &Path, index: &Path, log: &Path) -> Result<(), fjall::Error> {
             for guard in waiting.by_ref().take(MOST) {
                 let (sequence, bytes) = guard.into_inner()?;
                 // What does not read is told as missing.
-                chunk.extend(Order::read(&bytes).map(|order| (number(&sequence), order.id, bytes)));
+                chunk.extend(Order::read(&bytes).map(|order| (number(&sequence), order, bytes)));
             }
-            let chunk: Vec<NewEvent<'_>> =
-                chunk.iter().map(|(sequence, id, bytes)| NewEvent { kind, sequence: *sequence, id, bytes }).collect();
+            let chunk: Vec<NewEvent<'_>> = chunk
+                .iter()
+                .map(|(sequence, order, bytes)| NewEvent { kind, sequence: *sequence, order, bytes })
+                .collect();
             log.append(&chunk)?;
         }
     }
@@ -103,15 +105,18 @@ mod tests {
 
     use super::*;
     use crate::journal::tail::Tail;
-    use crate::journal::writer::{Appended, Entry};
+    use crate::journal::writer::{Appended, Entry, IdFrom};
 
     fn entry(id: &str) -> Entry {
         let time = DateTime::UNIX_EPOCH;
         let (event, source) = ("click".to_owned(), "test".to_owned());
         let (feedback_id, decision_id) = (id.to_owned(), "decision".to_owned());
         let (value, item, position) = (1.0, None, None);
-        Entry::new(&Feedback { feedback_id, decision_id, time, occurred: time, source, event, value, item, position })
-            .unwrap()
+        Entry::new(
+            &Feedback { feedback_id, decision_id, time, occurred: time, source, event, value, item, position },
+            IdFrom::Sender,
+        )
+        .unwrap()
     }
 
     #[test]
@@ -124,7 +129,7 @@ mod tests {
             let (events, ids, state) = (keyspace(Feedback::KIND), keyspace("feedback_ids"), keyspace("state"));
             for sequence in 1..=1000_u64 {
                 let entry = entry(&format!("id-{sequence:04}"));
-                ids.insert(entry.id.as_str(), sequence.to_be_bytes()).unwrap();
+                ids.insert(&*entry.order.id, sequence.to_be_bytes()).unwrap();
                 // What is closed may be left where a crash came before it was removed.
                 if sequence > 390 {
                     events.insert(sequence.to_be_bytes(), entry.bytes).unwrap();

@@ -24,10 +24,10 @@ use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use slated_contract::event::{Decision, Event, Feedback, RouteChange};
 use uuid::Uuid;
 
-use super::log::{self, KINDS, Log, NewEvent, Numbers, Order};
+use super::log::{self, KINDS, Log, NewEvent, Numbers, Waiting};
 use super::salvage::Cut;
 use super::segment::Place;
-use super::writer::{Appended, Entry};
+use super::writer::{Appended, Entry, IdFrom};
 use super::{Durability, JournalError, JournalSettings};
 
 pub use closed::{Range, SegmentRecord};
@@ -81,7 +81,7 @@ impl Store {
         };
         let kind = |name: &str| -> Result<Kind, JournalError> {
             Ok(Kind {
-                ids: keyspace(&format!("{name}_ids"), 4 * MIB)?,
+                ids: keyspace(&format!("{name}_ids"), 2 * MIB)?,
                 segments: keyspace(&format!("{name}_segments"), MIB)?,
             })
         };
@@ -129,14 +129,16 @@ impl Store {
         let mut in_commit = HashSet::new();
         let mut outcomes = Vec::with_capacity(entries.len());
         let mut events = Vec::with_capacity(entries.len());
-        for Entry { kind, id, bytes } in entries {
-            let known = self.number_of(kind, id).map_err(|error| JournalError::Write(error.to_string()))?;
-            if known.is_some() || !in_commit.insert((kind, id)) {
-                outcomes.push(Appended::Duplicate);
-                continue;
+        for Entry { kind, order, id_from, bytes } in entries {
+            if *id_from == IdFrom::Sender {
+                let known = self.number_of(kind, &order.id).map_err(|error| JournalError::Write(error.to_string()))?;
+                if known.is_some() || !in_commit.insert((kind, &order.id)) {
+                    outcomes.push(Appended::Duplicate);
+                    continue;
+                }
             }
             let kind = log::index(kind);
-            events.push(NewEvent { kind, sequence: after.0[kind], id, bytes });
+            events.push(NewEvent { kind, sequence: after.0[kind], order, bytes });
             after.0[kind] += 1;
             outcomes.push(Appended::New);
         }
@@ -151,7 +153,7 @@ impl Store {
         let told = self.state.get(format!("missing/{}", E::KIND)).map_err(|error| self.failed(&error))?;
         let mut expected = self.sealed::<E>()?.max(told.map_or(0, |bytes| number(&bytes))) + 1;
         let mut missing = Vec::new();
-        for (found, _) in self.log.within(log::index(E::KIND), expected..=u64::MAX) {
+        for Waiting { sequence: found, .. } in self.log.within(log::index(E::KIND), expected..=u64::MAX) {
             if found > expected {
                 missing.push(Range { first: expected, last: found - 1 });
             }
@@ -182,59 +184,38 @@ impl Store {
         Ok(last.max(self.sealed::<E>()?).max(told.map_or(0, |bytes| number(&bytes))))
     }
 
-    /// What the events of a range are ordered by, with their numbers; the rest of an event is passed over.
-    pub fn places<E: Event>(&self, range: Range) -> Result<Vec<Place<u64>>, JournalError> {
-        let mut places = Vec::new();
-        for (sequence, _) in self.log.within(log::index(E::KIND), range.first..=range.last) {
-            if let Some(bytes) = self.bytes::<E>(sequence)? {
-                let Order { id, time } = self.order::<E>(&bytes)?;
-                places.push(Place::new(time, id, sequence));
-            }
-        }
-        Ok(places)
+    /// What the events of a range are ordered by, with their numbers.
+    pub fn places<E: Event>(&self, range: Range) -> Vec<Place<u64>> {
+        let waiting = self.log.within(log::index(E::KIND), range.first..=range.last).into_iter();
+        waiting.map(|Waiting { sequence, order }| Place::new(order.time, order.id, sequence)).collect()
     }
 
     /// The events that wait to be closed and are not older than `from`, in order.
     pub fn events_since<E: Event>(&self, from: DateTime<Utc>) -> Result<Vec<E>, JournalError> {
         let mut events = Vec::new();
-        for (sequence, _) in self.log.within(log::index(E::KIND), self.sealed::<E>()? + 1..=u64::MAX) {
-            // One that has left meanwhile is in a segment, where whoever asks looks next.
-            if let Some(bytes) = self.bytes::<E>(sequence)?
-                && self.order::<E>(&bytes)?.time >= from
-            {
-                events.push(self.decode::<E>(&bytes)?);
+        for Waiting { sequence, order } in self.log.within(log::index(E::KIND), self.sealed::<E>()? + 1..=u64::MAX) {
+            if order.time >= from {
+                // One that has left meanwhile is in a segment, where whoever asks looks next.
+                events.extend(self.event::<E>(sequence)?);
             }
         }
         Ok(events)
     }
 
-    fn bytes<E: Event>(&self, sequence: u64) -> Result<Option<Vec<u8>>, JournalError> {
-        self.log.event(log::index(E::KIND), sequence).map_err(|error| self.failed(&error))
-    }
-
     /// One event, if it is still in the tail.
     pub fn event<E: Event>(&self, sequence: u64) -> Result<Option<E>, JournalError> {
-        self.bytes::<E>(sequence)?.map(|bytes| self.decode::<E>(&bytes)).transpose()
-    }
-
-    fn decode<E: Event>(&self, bytes: &[u8]) -> Result<E, JournalError> {
-        rmp_serde::from_slice(bytes).map_err(|error| self.unread::<E>(&error))
-    }
-
-    fn order<E: Event>(&self, bytes: &[u8]) -> Result<Order, JournalError> {
-        Order::read(bytes).ok_or_else(|| self.unread::<E>(&"it does not begin with its id and time"))
-    }
-
-    fn unread<E: Event>(&self, error: &dyn fmt::Display) -> JournalError {
-        let reason = format!("a {} event does not read: {error}", E::KIND);
-        JournalError::Tail { folder: self.folder.clone(), reason }
+        let bytes = self.log.event(log::index(E::KIND), sequence).map_err(|error| self.failed(&error))?;
+        let event = bytes.map(|bytes| rmp_serde::from_slice(&bytes)).transpose();
+        event.map_err(|error| {
+            let reason = format!("a {} event does not read: {error}", E::KIND);
+            JournalError::Tail { folder: self.folder.clone(), reason }
+        })
     }
 
     /// The time of the event that has been in the tail for longest.
     pub fn oldest<E: Event>(&self) -> Result<Option<DateTime<Utc>>, JournalError> {
         let first = self.log.first_from(log::index(E::KIND), self.sealed::<E>()? + 1);
-        let bytes = first.map(|sequence| self.bytes::<E>(sequence)).transpose()?.flatten();
-        bytes.map(|bytes| Ok(self.order::<E>(&bytes)?.time)).transpose()
+        Ok(first.map(|waiting| waiting.order.time))
     }
 
     /// The number of the event with this id.
@@ -301,7 +282,7 @@ impl NextSequence {
 
 const MIB: u64 = 1024 * 1024;
 /// Of the index, for what is read of it.
-const CACHE: u64 = 8 * MIB;
+const CACHE: u64 = 4 * MIB;
 
 fn number(bytes: &[u8]) -> u64 {
     bytes.try_into().map_or(0, u64::from_be_bytes)

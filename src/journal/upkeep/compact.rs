@@ -10,6 +10,7 @@ use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use serde::{Deserialize, Serialize};
@@ -118,7 +119,7 @@ impl Compaction {
             let file = format!("{name}-{:04}.parquet", compaction.written.len());
             let mut part = merged.by_ref().take(most as usize);
             let path = format!("{}/.compacting-date={}/{file}", E::KIND, date.date);
-            let written = write_file(journal, path, &mut part)?;
+            let written = write_file(journal, path, &mut part, &thread::yield_now)?;
             let path = format!("{}/date={}/{file}", E::KIND, date.date);
             compaction.written.push(ManifestFile { path, ..written });
         }

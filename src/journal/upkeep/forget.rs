@@ -5,6 +5,7 @@ use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use arrow::array::AsArray;
 use chrono::{DateTime, Utc};
@@ -212,7 +213,7 @@ fn rewrite<E: Event>(journal: &Path, path: &Path, keep: impl Fn(&E) -> bool) -> 
         }
         _ => true,
     });
-    let written = write_file(journal, name.clone(), &mut left)?;
+    let written = write_file(journal, name.clone(), &mut left, &thread::yield_now)?;
     drop(left);
     finish_rewrite::<E>(journal, &name)?;
     Ok(ForgotSegment { kind: E::KIND, path: name, removed, left: written.events })
