@@ -15,6 +15,7 @@ pub mod compat;
 pub mod evaluation;
 mod files;
 pub mod journal;
+mod memory;
 mod schema;
 pub mod serving;
 pub mod session;

@@ -21,6 +21,7 @@ use crate::catalogue::Catalogue;
 #[cfg(feature = "compat")]
 use crate::compat::Compat;
 use crate::journal::Journal;
+use crate::memory;
 use crate::serving::traffic::{self, Traffic};
 use crate::serving::{Device, Recommender, Registry, RouteState};
 use crate::session::Sessions;
@@ -125,6 +126,8 @@ async fn serve(settings: Settings, autopilot: Option<&Path>) -> anyhow::Result<(
     tokio::spawn(watch_keys(keys, reload));
     let mut listening = vec![Listening { address: server.listen, router: public }];
     listening.extend(admin.zip(server.admin_listen).map(|(router, address)| Listening { address, router }));
+    // Starting took more than answering will: the description alone is thousands of small pieces.
+    memory::give_back();
     let mut companion = None;
     let served = api::serve(listening, &connections, stop_signal()?, |addresses| {
         // On the standard output, so that a program that starts the service with port 0 can read the addresses.

@@ -24,6 +24,7 @@ use super::store::{Range, SegmentRecord, Store};
 use super::tail::Tail;
 use super::upkeep::{self, Removed};
 use super::{JournalError, JournalSettings};
+use crate::memory;
 
 /// How often the tail's size and age are looked at.
 const TICK: Duration = Duration::from_millis(500);
@@ -313,6 +314,7 @@ fn close_range<E: Event>(tail: &Tail, range: Range, pace: &Pace) -> Sealed {
         parts.for_each(|last| store.remove::<E>(last));
         store.remove_closed()
     })?;
+    memory::give_back();
     tracing::debug!(kind = E::KIND, first = range.first, last = range.last, "segment closed");
     Ok(files.files)
 }

@@ -44,15 +44,24 @@ pub struct Attribution(Mutex<Generations>);
 /// they take their place.
 #[derive(Debug)]
 struct Generations {
-    younger: HashMap<u128, Attributed>,
-    older: HashMap<u128, Attributed>,
+    younger: HashMap<Key, Attributed>,
+    older: HashMap<Key, Attributed>,
     begun: Instant,
+}
+
+/// 128 bits, of which a `u128` would round an entry up to 48 bytes.
+type Key = [u64; 2];
+
+fn key(id: &str) -> Key {
+    let hash = xxh3_128(id.as_bytes());
+    [(hash >> 64) as u64, hash as u64]
 }
 
 #[derive(Debug)]
 struct Attributed {
     judged: Arc<Judged>,
-    decided: DateTime<Utc>,
+    /// In microseconds, as the journal has it: there are many of these.
+    decided: i64,
     reward: f64,
 }
 
@@ -82,7 +91,7 @@ impl Attribution {
     }
 
     fn note(&self, id: &str, decided: DateTime<Utc>, judged: &Arc<Judged>) {
-        let attributed = Attributed { judged: Arc::clone(judged), decided, reward: 0.0 };
+        let attributed = Attributed { judged: Arc::clone(judged), decided: decided.timestamp_micros(), reward: 0.0 };
         let mut generations = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if generations.younger.len() >= CAPACITY || generations.begun.elapsed() >= KEPT {
             let Generations { younger, older, begun } = &mut *generations;
@@ -90,21 +99,22 @@ impl Attribution {
             younger.clear();
             *begun = Instant::now();
         }
-        generations.younger.insert(xxh3_128(id.as_bytes()), attributed);
+        generations.younger.insert(key(id), attributed);
     }
 
     /// Feedback arrived that is new: the decision's reward is the sum of what its events are worth by the definition
     /// that the policy was trained with, a click where there is none. Its delay goes into the metrics.
     pub fn respond(&self, feedback: &Feedback) -> Option<Rewarded> {
-        let id = xxh3_128(feedback.decision_id.as_bytes());
+        let id = key(&feedback.decision_id);
         let mut generations = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Generations { younger, older, .. } = &mut *generations;
         let Attributed { judged, decided, reward } = younger.get_mut(&id).or_else(|| older.get_mut(&id))?;
-        let delay = feedback.time - *decided;
+        let decided = DateTime::from_timestamp_micros(*decided)?;
+        let delay = feedback.time - decided;
         if delay.to_std().is_ok_and(|delay| delay > KEPT) {
             return None;
         }
-        let worth = judged.definition.worth(&feedback.event, feedback.value, *decided, feedback.occurred);
+        let worth = judged.definition.worth(&feedback.event, feedback.value, decided, feedback.occurred);
         let before = *reward;
         *reward += worth.unwrap_or(0.0);
         let (judged, after) = (Arc::clone(judged), *reward);
