@@ -44,7 +44,8 @@ fn main() -> anyhow::Result<()> {
     let server = slated(work.path(), "[catalogue]\nitems = \"items.jsonl\"\n")?;
     let address = &server.address;
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
-        let target = |with_features| Target { address: address.clone(), body: body(candidates, with_features) };
+        let target =
+            |with_features| Target { address: address.clone(), body: body(candidates, with_features), status: 200 };
         let mut by_id = Connection::open(&target(false)).await?;
         let mut by_features = Connection::open(&target(true)).await?;
         let mut times = [const { Vec::new() }; 3];

@@ -48,7 +48,7 @@ fn main() -> anyhow::Result<()> {
 }
 
 fn target(server: &Server) -> Target {
-    Target { address: server.address.clone(), body: request().to_string() }
+    Target { address: server.address.clone(), body: request().to_string(), status: 200 }
 }
 
 /// Sends the requests, and prints the memory along the way.

@@ -9,10 +9,12 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until};
 
 /// Where the load goes, and what it is.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Target {
     pub address: String,
     pub body: String,
+    /// What it is to be answered; anything else is a failure of the run.
+    pub status: u16,
 }
 
 /// Requests a second with every connection asking again as soon as it is answered.
@@ -62,6 +64,7 @@ pub fn percentile(times: &[Duration], share: f64) -> Duration {
 pub struct Connection {
     stream: BufReader<TcpStream>,
     request: Vec<u8>,
+    status: String,
     line: String,
     body: Vec<u8>,
 }
@@ -69,7 +72,7 @@ pub struct Connection {
 impl Connection {
     /// Connects.
     pub async fn open(target: &Target) -> anyhow::Result<Self> {
-        let Target { address, body } = target;
+        let Target { address, body, status } = target;
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
         let request = format!(
@@ -79,12 +82,13 @@ impl Connection {
         Ok(Self {
             stream: BufReader::new(stream),
             request: request.into_bytes(),
+            status: format!(" {status} "),
             line: String::new(),
             body: Vec::new(),
         })
     }
 
-    /// Sends the request and reads the answer's body; anything but 200 is a failure of the run.
+    /// Sends the request and reads the answer's body.
     pub async fn ask(&mut self) -> anyhow::Result<&[u8]> {
         self.stream.get_mut().write_all(&self.request).await?;
         let status = self.header().await?.to_owned();
@@ -100,7 +104,7 @@ impl Connection {
         }
         self.body.resize(length.context("an answer without content-length")?, 0);
         self.stream.read_exact(&mut self.body).await?;
-        if !status.contains(" 200 ") {
+        if !status.contains(&self.status) {
             bail!("answered {}: {}", status.trim_end(), String::from_utf8_lossy(&self.body));
         }
         Ok(&self.body)

@@ -28,6 +28,9 @@ const SECONDS: Duration = Duration::from_secs(5);
 /// Asks this very binary to be the ceiling.
 const CEILING: &str = "--be-the-ceiling";
 
+/// The service, asked for a policy that it does not have.
+const ROUTER: &str = "slated's own router: all of its layers, no model";
+
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().collect();
     // `cargo test --benches` asks for a list; there is nothing to test here.
@@ -46,6 +49,10 @@ fn main() -> anyhow::Result<()> {
     let mut rows = vec![runtime.block_on(measure("ceiling: parsed by the same types, no model", || {
         Server::start(Command::new(std::env::current_exe()?).arg(CEILING))
     }))?];
+    if wanted(ROUTER) {
+        let absent = Target { body: with_policy("absent"), status: 404, ..Target::default() };
+        rows.push(runtime.block_on(measure_as(ROUTER, absent, || slated(work.path(), "")))?);
+    }
     for (name, settings) in [
         ("slated: inline while idle, batches under load", ""),
         ("slated: synced to disk before the answer", "[journal]\ndurability = \"power\"\n"),
@@ -91,9 +98,20 @@ struct Row {
 }
 
 async fn measure(name: &str, start: impl FnOnce() -> anyhow::Result<Server>) -> anyhow::Result<Row> {
+    measure_as(name, Target { body: request().to_string(), status: 200, ..Target::default() }, start).await
+}
+
+/// The request to a policy, which may not be there: it is read and checked, and answered without a model.
+fn with_policy(name: &str) -> String {
+    let mut request = request();
+    request["policy"] = json!(name);
+    request.to_string()
+}
+
+async fn measure_as(name: &str, target: Target, start: impl FnOnce() -> anyhow::Result<Server>) -> anyhow::Result<Row> {
     eprintln!("==> {name}");
     let server = start()?;
-    let target = Target { address: server.address.clone(), body: request().to_string() };
+    let target = Target { address: server.address.clone(), ..target };
     closed(&target, CONNECTIONS, Duration::from_secs(1)).await?;
     let saturated = closed(&target, CONNECTIONS, SECONDS).await?;
     // What saturation left to be done, the tail of a journal above all, is not the half's.
@@ -110,16 +128,18 @@ async fn measure(name: &str, start: impl FnOnce() -> anyhow::Result<Server>) -> 
 
 fn print(rows: &[Row]) {
     let ceiling = &rows[0];
+    let router = rows.iter().find(|row| row.name == ROUTER);
     println!(
-        "{:48} {:>10} {:>10} {:>12} {:>12} {:>12} {:>8}",
-        "64 connections", "requests/s", "of ceiling", "p50 at half", "p99 at half", "p99/ceiling", "MiB"
+        "{:48} {:>10} {:>10} {:>10} {:>12} {:>12} {:>12} {:>8}",
+        "64 connections", "requests/s", "of ceiling", "of router", "p50 at half", "p99 at half", "p99/ceiling", "MiB"
     );
     for row in rows {
         println!(
-            "{:48} {:>10.0} {:>10.2} {:>9.2} ms {:>9.2} ms {:>12.2} {:>8.0}",
+            "{:48} {:>10.0} {:>10.2} {:>10} {:>9.2} ms {:>9.2} ms {:>12.2} {:>8.0}",
             row.name,
             row.saturated,
             row.saturated / ceiling.saturated,
+            router.map_or_else(String::new, |router| format!("{:.2}", row.saturated / router.saturated)),
             row.half_p50.as_secs_f64() * 1e3,
             row.half_p99.as_secs_f64() * 1e3,
             row.half_p99.as_secs_f64() / ceiling.half_p99.as_secs_f64(),
