@@ -311,7 +311,10 @@ fn close_range<E: Event>(tail: &Tail, range: Range, pace: &Pace) -> Sealed {
     tail.write(|store| {
         store.end_seal::<E>(range, &files)?;
         let parts = (range.first..range.last).step_by(FORGOTTEN).chain([range.last]);
-        parts.for_each(|last| store.remove::<E>(last));
+        for last in parts {
+            store.remove::<E>(last);
+            pace.rest();
+        }
         store.remove_closed()
     })?;
     memory::give_back();

@@ -255,3 +255,49 @@ pub fn find<E: Event>(path: &Path, id: &str) -> Result<Option<E>, SegmentError> 
     }
     Ok(None)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use parquet::basic::Encoding;
+    use slated_contract::event::{Candidate, Decision};
+    use slated_contract::feature::Features;
+
+    use super::*;
+
+    #[test]
+    fn texts_have_dictionaries_and_what_events_are_looked_up_by_has_bounds() {
+        let folder = tempfile::tempdir().unwrap();
+        let features: Features = [("price", 1.5)].into_iter().collect();
+        let candidate = Candidate { item: "a".to_owned(), features, score: Some(0.5) };
+        let events: Vec<Decision> = (0..300)
+            .map(|index| Decision {
+                decision_id: format!("d-{index:03}"),
+                candidates: vec![candidate.clone()],
+                ..Decision::default()
+            })
+            .collect();
+        let places = events.iter().enumerate().map(|(index, event)| Place::of(event, index)).collect();
+        let rests = Cell::new(0);
+        let fetch = |&index: &usize| Ok::<_, SegmentError>(events[index].clone());
+        let files = write_places(folder.path(), "s", places, fetch, &|| rests.set(rests.get() + 1)).unwrap();
+        let file = File::open(folder.path().join(&files[0].path)).unwrap();
+        let reader = ParquetRecordBatchReaderBuilder::try_new(file).unwrap();
+        let [group] = reader.metadata().row_groups() else { panic!("one group") };
+        let column = |path: &str| {
+            let column = group.columns().iter().find(|column| column.column_path().string() == path).unwrap();
+            (column.encodings().any(|encoding| encoding == Encoding::RLE_DICTIONARY), column.statistics().is_some())
+        };
+        let feature = "candidates.list.element.features.entries";
+        assert_eq!(column("decision_id"), (false, true));
+        assert_eq!(column("time"), (false, true));
+        assert_eq!(column("policy"), (true, true));
+        assert_eq!(column("candidates.list.element.item"), (true, false));
+        assert_eq!(column(&format!("{feature}.key")), (true, false));
+        assert_eq!(column(&format!("{feature}.value.number")), (false, false));
+        // One for each event, and one for each column of each chunk and of the group.
+        let columns = group.num_columns();
+        assert_eq!(rests.get(), 300 + (300_usize.div_ceil(CHUNK) + 1) * columns);
+    }
+}
