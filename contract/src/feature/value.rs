@@ -179,8 +179,12 @@ impl Features {
     #[must_use]
     pub fn overlaid_with(&self, other: &Self) -> Self {
         let mut merged = self.clone();
-        for (name, value) in &other.0 {
-            merged.insert(name.clone(), value.clone());
+        for (place, (name, value)) in other.0.iter().enumerate() {
+            // Who sends the same features sends them in the same order, mostly.
+            match merged.0.get_mut(place) {
+                Some((known, slot)) if known == name => slot.clone_from(value),
+                _ => merged.insert(name.clone(), value.clone()),
+            }
         }
         merged
     }
@@ -373,6 +377,17 @@ mod tests {
             let error = all(&[&names[..], &names[twice..=twice]].concat()).unwrap_err();
             assert!(error.to_string().contains(&format!("`f{twice}` is given twice")), "{error}");
         }
+    }
+
+    #[test]
+    fn what_is_laid_over_wins_wherever_it_stands() {
+        let of = |pairs: &[(&str, f64)]| pairs.iter().copied().collect::<Features>();
+        let below = of(&[("a", 1.0), ("b", 2.0), ("c", 3.0)]);
+        assert_eq!(below.overlaid_with(&of(&[("a", 4.0), ("b", 5.0)])), of(&[("a", 4.0), ("b", 5.0), ("c", 3.0)]));
+        let moved = of(&[("c", 4.0), ("d", 5.0), ("a", 6.0)]);
+        assert_eq!(below.overlaid_with(&moved), of(&[("a", 6.0), ("b", 2.0), ("c", 4.0), ("d", 5.0)]));
+        assert_eq!(Features::new().overlaid_with(&moved), moved);
+        assert_eq!(moved.overlaid_with(&Features::new()), moved);
     }
 
     #[test]
