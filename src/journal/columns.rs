@@ -29,14 +29,10 @@ pub struct ColumnsWriter<'a, W: Write> {
 }
 
 impl<'a, W: Write + Send> ColumnsWriter<'a, W> {
-    /// Begins a file whose row groups end with the batch that brings them to `most` rows. Between its steps it calls `rest`.
-    pub fn new(
-        to: W,
-        schema: SchemaRef,
-        properties: WriterProperties,
-        most: usize,
-        rest: &'a dyn Fn(),
-    ) -> Result<Self> {
+    /// Begins a file whose row groups end with the batch that brings them to as many rows as the properties allow one. Between
+    /// its steps it calls `rest`.
+    pub fn new(to: W, schema: SchemaRef, properties: WriterProperties, rest: &'a dyn Fn()) -> Result<Self> {
+        let most = properties.max_row_group_row_count().unwrap_or(usize::MAX);
         let writer = ArrowWriter::try_new(to, SchemaRef::clone(&schema), Some(properties))?;
         let (file, groups) = writer.into_serialized_writer()?;
         Ok(Self { file, schema, groups, columns: Vec::new(), rows: 0, most, rest })

@@ -169,7 +169,7 @@ where
     let failed = SegmentError::at(&whole);
     appear(&whole, |file| {
         let mut writer = properties::<E>()
-            .and_then(|as_set| ColumnsWriter::new(Digesting::new(file), event::schema::<E>(), as_set, ROW_GROUP, rest))
+            .and_then(|as_set| ColumnsWriter::new(Digesting::new(file), event::schema::<E>(), as_set, rest))
             .map_err(|error| failed(error.to_string()))?;
         let mut written = 0;
         loop {

@@ -300,7 +300,7 @@ impl Log {
 
     /// The last number here, 0 where there is none.
     pub fn last(&self, kind: usize) -> u64 {
-        self.live().kinds[kind].places.back().map_or(0, |place| place.waiting.sequence)
+        self.live().kinds[kind].last()
     }
 
     fn active(&self) -> MutexGuard<'_, Active> {
@@ -317,6 +317,11 @@ impl Log {
 }
 
 impl Events {
+    /// The last number, 0 where there is none.
+    fn last(&self) -> u64 {
+        self.places.back().map_or(0, |place| place.waiting.sequence)
+    }
+
     /// Those from the number `from` on.
     fn from(&self, from: u64) -> impl Iterator<Item = &Waiting> {
         let first = self.places.partition_point(|place| place.waiting.sequence < from);
@@ -330,9 +335,8 @@ impl Live {
         self.files.insert(number, LogFile { file: Arc::clone(file), last: Numbers::default() });
         for record in commits.iter().flat_map(|commit| &commit.records) {
             let event = &bytes[record.at.clone()];
-            let last = self.kinds[record.kind].places.back().map_or(0, |place| place.waiting.sequence);
             // One that is here already is in a copy of a file.
-            if record.sequence > last.max(closed[record.kind])
+            if record.sequence > self.kinds[record.kind].last().max(closed[record.kind])
                 && let Some(order) = Order::read(event)
             {
                 let event = NewEvent { kind: record.kind, sequence: record.sequence, order: &order, bytes: event };
