@@ -8,7 +8,7 @@ use std::path::Path;
 use common::{contents, events, must, slated};
 use serde_json::{Value, json};
 use slated_contract::event::{Decision, Feedback};
-use slated_contract::feature::FeatureValue;
+use slated_contract::feature::{FeatureRef, FeatureValue};
 use tempfile::TempDir;
 
 fn recorded(name: &str) -> String {
@@ -30,7 +30,7 @@ fn steps(journal: &Path) -> Vec<(String, FeatureValue, String, f64, f64)> {
     let rewards: BTreeMap<String, f64> =
         events::<Feedback>(journal).into_iter().map(|feedback| (feedback.decision_id, feedback.value)).collect();
     let of = |decision: Decision| {
-        let obs = decision.context.get("obs").unwrap().clone();
+        let obs = decision.context.get("obs").unwrap().into();
         let reward = rewards[&decision.decision_id];
         let session = decision.session_id.unwrap();
         (session, obs, decision.slate[0].item.clone(), decision.propensity, reward)
@@ -156,11 +156,11 @@ fn an_environment_of_slates_has_documents_for_candidates() {
     let report = import(place.path(), &["rllib", "log.json"]);
     assert_eq!(counts(&report["files"][0]), [1, 1, 1, 0, 0], "{report:#}");
     let decision = events::<Decision>(&place.path().join("journal")).pop().unwrap();
-    assert_eq!(decision.user.get("user"), Some(&vec![0.1, 0.2].into()));
-    assert_eq!(decision.context.get("response.0.time"), Some(&FeatureValue::Number(4.0)));
+    assert_eq!(decision.user.get("user"), Some(FeatureRef::Vector(&[0.1, 0.2])));
+    assert_eq!(decision.context.get("response.0.time"), Some(4.0.into()));
     let items: Vec<&str> = decision.slate.iter().map(|shown| shown.item.as_str()).collect();
     assert_eq!((items, decision.candidates.len()), (vec!["10", "2"], 11));
-    assert_eq!(decision.candidates[10].features.get("doc"), Some(&vec![10.0, 1.0].into()));
+    assert_eq!(decision.candidates[10].features.get("doc"), Some(FeatureRef::Vector(&[10.0, 1.0])));
     assert_eq!(decision.not_evaluable.as_deref(), Some("the log holds no action probabilities"));
     let feedback = events::<Feedback>(&place.path().join("journal")).pop().unwrap();
     assert_eq!((feedback.value, feedback.item), (3.0, None));
@@ -236,7 +236,7 @@ fn the_same_table_as_csv_json_lines_and_parquet_trains_the_same_policy() {
     let first = decisions.iter().find(|decision| decision.decision_id == "r-0").unwrap();
     assert_eq!((first.user_id.as_deref(), first.policy.as_str(), first.propensity), (Some("u-0"), "random", 1.0 / 3.0));
     assert_eq!(first.time.timestamp_millis(), 1_700_000_000_000);
-    assert_eq!(first.candidates[1].features.get("price"), Some(&FeatureValue::Number(2.5)));
+    assert_eq!(first.candidates[1].features.get("price"), Some(2.5.into()));
     assert_eq!(first.candidates[2].features.get("price"), None);
 
     must(place.path(), &["train", "--policy", "shop", "--algorithm", "linear_thompson", "--journal", "csv"]);
@@ -297,9 +297,9 @@ purchase = "bought"
     let decision = events::<Decision>(&place.path().join("journal")).pop().unwrap();
     assert_eq!(decision.time.to_rfc3339(), "2026-02-03T14:30:00+00:00");
     assert_eq!((decision.policy.as_str(), decision.session_id.as_deref()), ("m-7", Some("12")));
-    assert_eq!(decision.user.get("visit.user.age"), Some(&FeatureValue::Number(30.0)));
-    assert_eq!(decision.user.get("visit.user.tags.new"), Some(&FeatureValue::Number(1.0)));
-    assert_eq!(decision.candidates[1].features.get("nested.size"), Some(&"L".into()));
+    assert_eq!(decision.user.get("visit.user.age"), Some(30.0.into()));
+    assert_eq!(decision.user.get("visit.user.tags.new"), Some(1.0.into()));
+    assert_eq!(decision.candidates[1].features.get("nested.size"), Some("L".into()));
     let shown: Vec<(&str, i32, f64)> =
         decision.slate.iter().map(|shown| (shown.item.as_str(), shown.position, shown.cascade_propensity)).collect();
     assert_eq!((shown, decision.propensity), (vec![("z", 0, 0.5), ("x", 1, 0.125)], 0.125));
@@ -357,8 +357,8 @@ click = "clicked"
         .map(|shown| (shown.item.as_str(), shown.position, shown.cascade_propensity, shown.marginal_propensity))
         .collect();
     assert_eq!(shown, [("b", 0, 0.5, 0.5), ("a", 1, 0.125, 0.25)]);
-    assert_eq!((first.candidates.len(), first.context.get("query")), (3, Some(&"shoes".into())));
-    assert_eq!(first.candidates[2].features.get("score"), Some(&FeatureValue::Number(0.1)));
+    assert_eq!((first.candidates.len(), first.context.get("query")), (3, Some("shoes".into())));
+    assert_eq!(first.candidates[2].features.get("score"), Some(0.1.into()));
 }
 
 #[test]

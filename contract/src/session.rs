@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::feature::Features;
+use crate::feature::{Features, FeaturesBuilder};
 
 /// What the accumulator keeps, and so which session features it offers.
 ///
@@ -176,22 +176,22 @@ impl SessionAccumulator {
     /// The session features at `now`, by the names that [`SessionSettings`] lists.
     #[must_use]
     pub fn features(&self, now: DateTime<Utc>) -> Features {
-        let mut features: Features = [
+        let mut features = FeaturesBuilder::default();
+        let numbers = [
             ("steps", self.steps as f64),
             ("responses", self.responses as f64),
             ("seconds_since_last", self.seconds_until(now)),
             ("last_consumed", f64::from(u8::from(self.last_consumed))),
             ("last_reward", self.last_reward),
             ("total_reward", self.total_reward),
-        ]
-        .into_iter()
-        .collect();
+        ];
+        numbers.into_iter().for_each(|(name, number)| features.set(name, number));
         for decay in &self.decays {
-            features.insert(format!("reward_decay_{}", decay.rate), decay.reward);
+            features.set(&format!("reward_decay_{}", decay.rate), decay.reward);
             let consumed: Vec<f32> = decay.consumed.iter().map(|&sum| sum as f32).collect();
-            features.insert(format!("consumed_decay_{}", decay.rate), consumed);
+            features.set(&format!("consumed_decay_{}", decay.rate), &consumed[..]);
         }
-        features
+        features.finish()
     }
 
     /// The rows of the `history` tensor, oldest first; at most H.
@@ -208,7 +208,7 @@ impl SessionAccumulator {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::feature::FeatureValue;
+    use crate::feature::FeatureRef;
 
     fn at(second: i64) -> DateTime<Utc> {
         DateTime::from_timestamp(1_600_000_000 + second, 0).unwrap()
@@ -216,7 +216,7 @@ mod tests {
 
     fn number(features: &Features, name: &str) -> f64 {
         match features.get(name) {
-            Some(FeatureValue::Number(number)) => *number,
+            Some(FeatureRef::Number(number)) => number,
             other => panic!("{name}: {other:?}"),
         }
     }
@@ -235,7 +235,7 @@ mod tests {
         assert_eq!(number(&features, "seconds_since_last"), 5.0);
         assert_eq!(number(&features, "total_reward"), 6.0);
         assert_eq!(number(&features, "reward_decay_0.5"), 0.5 * (0.5 * 2.0 + 2.0) + 2.0);
-        assert_eq!(features.get("consumed_decay_0.5"), Some(&vec![0.25 + 1.0, 0.5 + 1.0].into()));
+        assert_eq!(features.get("consumed_decay_0.5"), Some(FeatureRef::Vector(&[0.25 + 1.0, 0.5 + 1.0])));
         let history: Vec<_> = session.history().collect();
         assert_eq!(history, [[0.0, 1.0, 2.0, 10.0], [1.0, 1.0, 2.0, 30.0]]);
     }

@@ -94,7 +94,7 @@ proptest! {
                 prop_assert_eq!(encoder.item_columns().len(), encoder.item_width());
                 prop_assert!(row.iter().all(|number| number.is_finite()), "{:?}", row);
                 // The order in which a request names its features does not matter.
-                let reversed: Features = raw.iter().collect::<Vec<_>>().into_iter().rev().map(|(n, v)| (n, v.clone())).collect();
+                let reversed: Features = raw.iter().collect::<Vec<_>>().into_iter().rev().collect();
                 let mut again = vec![7.0];
                 encoder.encode_item("id", &reversed, &mut again).unwrap();
                 prop_assert_eq!(row, again);
@@ -104,6 +104,36 @@ proptest! {
                 prop_assert_eq!(error.group, Group::Item);
                 let named = error.to_string().contains(&error.feature);
                 prop_assert!(named, "{}", error);
+            }
+        }
+    }
+
+    #[test]
+    fn many_items_encode_as_each_does(
+        schema in schema(),
+        all in proptest::collection::vec(proptest::collection::vec((0_usize..3, value()), 0..4), 0..6),
+    ) {
+        let encoder = Encoder::new(&schema).unwrap();
+        let features = |values: Vec<(usize, FeatureValue)>| {
+            values.into_iter().map(|(at, value)| (format!("f{at}"), value)).collect::<Features>()
+        };
+        // Twice, so that names come again.
+        let all: Vec<Features> = all.into_iter().map(features).flat_map(|features| [features.clone(), features]).collect();
+        let mut rows = vec![7.0];
+        let result = encoder.encode_items(all.iter().map(|features| ("id", features)), &mut rows);
+        let mut expected = vec![7.0];
+        let refused = all.iter().enumerate().find_map(|(index, features)| {
+            encoder.encode_item("id", features, &mut expected).err().map(|error| (index, error))
+        });
+        match refused {
+            Some(refused) => {
+                prop_assert_eq!(rows, vec![7.0]);
+                // What is not a number is not equal to itself.
+                prop_assert_eq!(format!("{result:?}"), format!("{:?}", Err::<(), _>(refused)));
+            }
+            None => {
+                prop_assert!(result.is_ok());
+                prop_assert_eq!(rows, expected);
             }
         }
     }

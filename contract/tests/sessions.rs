@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use proptest::prelude::*;
-use slated_contract::feature::FeatureValue;
+use slated_contract::feature::FeatureRef;
 use slated_contract::session::{SessionAccumulator, SessionSettings};
 
 const WIDTH: usize = 3;
@@ -55,9 +55,9 @@ proptest! {
         prop_assert!(whole.history().all(|row| row.len() == SessionSettings::history_width(WIDTH)));
         for (name, value) in whole.features(now).iter() {
             let finite = match value {
-                FeatureValue::Number(number) => number.is_finite(),
-                FeatureValue::Vector(vector) => vector.len() == WIDTH && vector.iter().all(|element| element.is_finite()),
-                FeatureValue::Text(_) => false,
+                FeatureRef::Number(number) => number.is_finite(),
+                FeatureRef::Vector(vector) => vector.len() == WIDTH && vector.iter().all(|element| element.is_finite()),
+                FeatureRef::Text(_) => false,
             };
             prop_assert!(finite, "{name}: {value:?}");
         }
@@ -72,9 +72,9 @@ proptest! {
             session.respond(&[1.0, 0.0, 0.0], reward);
         }
         let features = session.features(start());
-        prop_assert_eq!(features.get("reward_decay_0"), Some(&FeatureValue::Number(*rewards.last().unwrap())));
+        prop_assert_eq!(features.get("reward_decay_0"), Some(FeatureRef::Number(*rewards.last().unwrap())));
         prop_assert_eq!(features.get("reward_decay_1"), features.get("total_reward"));
-        prop_assert_eq!(features.get("consumed_decay_0"), Some(&vec![1.0, 0.0, 0.0].into()));
-        prop_assert_eq!(features.get("consumed_decay_1"), Some(&vec![rewards.len() as f32, 0.0, 0.0].into()));
+        prop_assert_eq!(features.get("consumed_decay_0"), Some(FeatureRef::Vector(&[1.0, 0.0, 0.0])));
+        prop_assert_eq!(features.get("consumed_decay_1"), Some(FeatureRef::Vector(&[rewards.len() as f32, 0.0, 0.0])));
     }
 }

@@ -1,9 +1,8 @@
 //! What is counted of a decision.
 
 use std::cmp::Ordering;
-use std::collections::HashMap;
 
-use slated_contract::event::{Decision, Mode};
+use slated_contract::event::Mode;
 use slated_contract::slate::Exploration;
 use tokio::time::Instant;
 
@@ -29,26 +28,19 @@ pub fn count(pick: &Pick, arrived: Instant) {
     let by_score = !matches!(manifest.exploration, Exploration::PosteriorSampling { .. })
         && manifest.objective.is_none()
         && decision.rules.is_none();
-    if by_score && !is_greedy(decision) {
+    if by_score && !is_greedy(pick) {
         measures.explored.increment(1);
     }
 }
 
 /// Whether the slate holds the candidates of the greatest scores, in their order; of equal ones the first candidate.
-fn is_greedy(decision: &Decision) -> bool {
-    let positions: HashMap<&str, usize> =
-        decision.slate.iter().enumerate().map(|(position, shown)| (shown.item.as_str(), position)).collect();
-    let mut shown = vec![None; decision.slate.len()];
-    let mut best_left: Option<(f32, usize)> = None;
-    for (index, candidate) in decision.candidates.iter().enumerate() {
-        let here = (candidate.score.unwrap_or(f32::NEG_INFINITY), index);
-        match positions.get(candidate.item.as_str()) {
-            Some(&position) => shown[position] = Some(here),
-            None if best_left.is_none_or(|best| rank(here, best).is_lt()) => best_left = Some(here),
-            None => {}
-        }
-    }
-    let order: Vec<(f32, usize)> = shown.into_iter().flatten().chain(best_left).collect();
+fn is_greedy(pick: &Pick) -> bool {
+    let score = |index: usize| pick.decision.candidates[index].score.unwrap_or(f32::NEG_INFINITY);
+    let mut is_shown = vec![false; pick.decision.candidates.len()];
+    pick.slate.iter().for_each(|&index| is_shown[index] = true);
+    let left = (0..is_shown.len()).filter(|&index| !is_shown[index]).map(|index| (score(index), index));
+    let best_left = left.reduce(|best, other| if rank(other, best).is_lt() { other } else { best });
+    let order = pick.slate.iter().map(|&index| (score(index), index)).chain(best_left);
     order.is_sorted_by(|&a, &b| rank(a, b).is_lt())
 }
 

@@ -1,7 +1,7 @@
 //! Candidates by what they are rather than by id.
 
 use serde::{Deserialize, Serialize};
-use slated_contract::feature::FeatureValue;
+use slated_contract::feature::{FeatureRef, FeatureValue};
 use utoipa::ToSchema;
 
 use crate::schema;
@@ -39,12 +39,12 @@ pub struct Condition {
 impl Condition {
     /// Whether a value passes; with no bound at all, being there is enough.
     #[must_use]
-    pub fn holds(&self, value: &FeatureValue) -> bool {
+    pub fn holds(&self, value: FeatureRef) -> bool {
         let number = match value {
-            FeatureValue::Number(number) => Some(*number),
+            FeatureRef::Number(number) => Some(number),
             _ => None,
         };
-        self.any_of.as_ref().is_none_or(|values| values.contains(value))
+        self.any_of.as_ref().is_none_or(|values| values.iter().any(|one| FeatureRef::from(one) == value))
             && self.at_least.is_none_or(|least| number.is_some_and(|number| number >= least))
             && self.at_most.is_none_or(|most| number.is_some_and(|number| number <= most))
     }
@@ -57,10 +57,10 @@ mod tests {
     #[test]
     fn bounds_hold_together_and_only_of_numbers() -> Result<(), serde_json::Error> {
         let condition: Condition = serde_json::from_str(r#"{"feature": "price", "at_least": 1, "at_most": 2}"#)?;
-        assert!(condition.holds(&1.0.into()) && condition.holds(&2.0.into()));
-        assert!(!condition.holds(&2.5.into()) && !condition.holds(&"1.5".into()));
+        assert!(condition.holds(1.0.into()) && condition.holds(2.0.into()));
+        assert!(!condition.holds(2.5.into()) && !condition.holds("1.5".into()));
         let condition: Condition = serde_json::from_str(r#"{"feature": "kind", "any_of": ["a", 3]}"#)?;
-        assert!(condition.holds(&"a".into()) && condition.holds(&3.0.into()) && !condition.holds(&"b".into()));
+        assert!(condition.holds("a".into()) && condition.holds(3.0.into()) && !condition.holds("b".into()));
         Ok(())
     }
 }

@@ -111,6 +111,17 @@ pub struct Catalogue {
     store: Mutex<Store>,
 }
 
+/// What the catalogue lends to one request.
+#[derive(Debug, Default)]
+pub struct Lent {
+    /// The user's features, if the user is known.
+    pub user: Option<Features>,
+    /// Those of the items, in the order of their ids; of those that are not known, none.
+    pub items: Vec<Option<Features>>,
+    /// The version of the whole in which they are so.
+    pub version: u64,
+}
+
 #[derive(Debug, Default)]
 struct Tables {
     items: Table,
@@ -124,6 +135,11 @@ impl Tables {
             Kind::Items => &mut self.items,
             Kind::Users => &mut self.users,
         }
+    }
+
+    fn lend(&self, user: Option<&str>) -> Lent {
+        let user = user.and_then(|id| self.users.get(id)).map(|(_, features)| features);
+        Lent { user, items: Vec::new(), version: self.version }
     }
 
     const fn table(&self, kind: Kind) -> &Table {
@@ -234,10 +250,23 @@ impl Catalogue {
         self.read(|tables| tables.table(kind).get(id))
     }
 
-    /// The ids of the items that pass a filter, ascending; looks at every item.
+    /// What is known of a user and of items, by id.
     #[must_use]
-    pub fn matching(&self, filter: &Filter) -> Vec<String> {
-        self.read(|tables| tables.items.matching(filter))
+    pub fn lend<'a>(&self, user: Option<&str>, items: impl Iterator<Item = &'a str>) -> Lent {
+        self.read(|tables| Lent {
+            items: items.map(|id| tables.items.get(id).map(|(_, features)| features)).collect(),
+            ..tables.lend(user)
+        })
+    }
+
+    /// The ids of the items that pass a filter, ascending, and what is known of them and of a user; looks at every item.
+    #[must_use]
+    pub fn matching(&self, user: Option<&str>, filter: &Filter) -> (Vec<String>, Lent) {
+        self.read(|tables| {
+            let passing = tables.items.matching(filter).into_iter();
+            let (ids, items) = passing.map(|(id, features)| (id, Some(features))).unzip();
+            (ids, Lent { items, ..tables.lend(user) })
+        })
     }
 
     /// How many entities of a kind there are.

@@ -1,78 +1,28 @@
-//! Features of many entities in memory, packed: the names and kinds of an entity's features are kept once for all that
-//! share them, its values as bytes.
-
-use std::collections::HashMap;
+//! Features of many entities in memory: the names and kinds of an entity's features are kept once for all that share them.
 
 use compact_str::CompactString;
-use slated_contract::feature::{FeatureValue, Features};
+use foldhash::HashMap;
+use slated_contract::feature::{Features, Shapes};
 
-use super::filter::Filter;
+use super::filter::{Condition, Filter};
 
 /// Entities by id.
 #[derive(Debug, Default)]
 pub struct Table {
-    shapes: Vec<Vec<Column>>,
-    by_shape: HashMap<Vec<Column>, u32>,
+    shapes: Shapes,
     rows: HashMap<CompactString, Row>,
-}
-
-/// The name of a feature and how its value lies in the bytes.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Column {
-    name: CompactString,
-    kind: Kind,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Kind {
-    /// Eight bytes.
-    Number,
-    /// Four bytes of length, then as many.
-    Text,
-    /// Four bytes an element.
-    Vector(u32),
 }
 
 #[derive(Debug)]
 struct Row {
     version: u64,
-    shape: u32,
-    bytes: Box<[u8]>,
+    features: Features,
 }
 
 impl Table {
     /// Sets an entity's features.
     pub fn put(&mut self, id: &str, version: u64, features: &Features) {
-        let mut bytes = Vec::new();
-        let column = |(name, value): (&str, &FeatureValue)| {
-            let kind = match value {
-                FeatureValue::Number(number) => {
-                    bytes.extend_from_slice(&number.to_le_bytes());
-                    Kind::Number
-                }
-                FeatureValue::Text(text) => {
-                    bytes.extend_from_slice(&(text.len() as u32).to_le_bytes());
-                    bytes.extend_from_slice(text.as_bytes());
-                    Kind::Text
-                }
-                FeatureValue::Vector(vector) => {
-                    bytes.extend(vector.iter().flat_map(|element| element.to_le_bytes()));
-                    Kind::Vector(vector.len() as u32)
-                }
-            };
-            Column { name: name.into(), kind }
-        };
-        let shape: Vec<Column> = features.iter().map(column).collect();
-        let shape = match self.by_shape.get(&shape) {
-            Some(&known) => known,
-            None => {
-                let number = self.shapes.len() as u32;
-                self.shapes.push(shape.clone());
-                self.by_shape.insert(shape, number);
-                number
-            }
-        };
-        let row = Row { version, shape, bytes: bytes.into_boxed_slice() };
+        let row = Row { version, features: features.sharing(&mut self.shapes) };
         match self.rows.get_mut(id) {
             Some(known) => *known = row,
             None => drop(self.rows.insert(id.into(), row)),
@@ -87,22 +37,21 @@ impl Table {
     /// The version at which an entity was last set, and its features.
     #[must_use]
     pub fn get(&self, id: &str) -> Option<(u64, Features)> {
-        self.rows.get(id).map(|row| (row.version, Features::from_unique(self.values(row))))
+        self.rows.get(id).map(|row| (row.version, row.features.clone()))
     }
 
-    /// The ids of the entities that pass a filter, ascending.
+    /// The entities that pass a filter, ascending by id.
     #[must_use]
-    pub fn matching(&self, filter: &Filter) -> Vec<String> {
-        let passes = |row: &Row| {
-            filter.all.iter().all(|condition| {
-                let found = self.values(row).find(|(name, _)| *name == condition.feature);
-                found.is_some_and(|(_, value)| condition.holds(&value))
-            })
+    pub fn matching(&self, filter: &Filter) -> Vec<(String, Features)> {
+        let passes = |features: &Features| {
+            let holds =
+                |condition: &Condition| features.get(&condition.feature).is_some_and(|value| condition.holds(value));
+            filter.all.iter().all(holds)
         };
-        let mut ids: Vec<String> =
-            self.rows.iter().filter(|(_, row)| passes(row)).map(|(id, _)| id.to_string()).collect();
-        ids.sort_unstable();
-        ids
+        let passing = self.rows.iter().filter(|(_, row)| passes(&row.features));
+        let mut found: Vec<_> = passing.map(|(id, row)| (id.to_string(), row.features.clone())).collect();
+        found.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        found
     }
 
     /// How many entities there are.
@@ -110,38 +59,12 @@ impl Table {
     pub fn len(&self) -> usize {
         self.rows.len()
     }
-
-    fn values<'a>(&'a self, row: &'a Row) -> impl ExactSizeIterator<Item = (&'a str, FeatureValue)> {
-        let mut rest: &[u8] = &row.bytes;
-        // The bytes were laid by the same columns, so they never run out.
-        let mut take = move |length: usize| {
-            let (taken, left) = rest.split_at(length.min(rest.len()));
-            rest = left;
-            taken
-        };
-        self.shapes[row.shape as usize].iter().map(move |column| {
-            let value = match column.kind {
-                Kind::Number => FeatureValue::Number(f64::from_le_bytes(array(take(8)))),
-                Kind::Text => {
-                    let length = u32::from_le_bytes(array(take(4))) as usize;
-                    FeatureValue::Text(CompactString::from_utf8_lossy(take(length)))
-                }
-                Kind::Vector(length) => {
-                    let elements = take(length as usize * 4).chunks_exact(4);
-                    FeatureValue::Vector(elements.map(|element| f32::from_le_bytes(array(element))).collect())
-                }
-            };
-            (column.name.as_str(), value)
-        })
-    }
-}
-
-fn array<const N: usize>(bytes: &[u8]) -> [u8; N] {
-    bytes.try_into().unwrap_or([0; N])
 }
 
 #[cfg(test)]
 mod tests {
+    use slated_contract::feature::FeatureValue;
+
     use super::*;
 
     #[test]
@@ -164,7 +87,6 @@ mod tests {
         assert_eq!(table.get("a"), Some((1, one.clone())));
         assert_eq!(table.get("b"), Some((2, other)));
         assert_eq!(table.get("c"), Some((2, Features::new())));
-        assert_eq!(table.shapes.len(), 2, "entities with the same names and kinds share them");
         table.put("b", 3, &one);
         assert_eq!(table.get("b"), Some((3, one)));
         assert!(table.remove("a") && !table.remove("a"));

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use slated_contract::event::check_identifier;
-use slated_contract::feature::{FeatureValue, Features, FreeJsonError, Reserved, flatten};
+use slated_contract::feature::{FeatureRef, Features, FeaturesBuilder, FreeJsonError, Reserved, flatten};
 use thiserror::Error;
 
 use super::CompatSettings;
@@ -45,11 +45,12 @@ impl Mapping<'_> {
     /// # Errors
     /// JSON that cannot become features, or too much of it.
     pub fn features(&self, list: Vec<Value>, field: &str, under: &str) -> Result<Features, FeatureError> {
-        let named = |(name, value): (&str, &FeatureValue)| {
+        let mut features = FeaturesBuilder::default();
+        for (name, value) in flat(list, field)?.iter() {
             let path = if under.is_empty() { name.to_owned() } else { format!("{under}.{name}") };
-            (self.name(&path).to_owned(), value.clone())
-        };
-        Ok(flat(list, field)?.iter().map(named).collect())
+            features.set(self.name(&path), value);
+        }
+        Ok(features.finish())
     }
 
     /// A list of objects as the context of a request.
@@ -57,6 +58,7 @@ impl Mapping<'_> {
     /// # Errors
     /// As [`Mapping::features`]; an id that is none.
     pub fn context(&self, list: Vec<Value>, field: &str) -> Result<Mapped, FeatureError> {
+        let (mut user, mut context) = (FeaturesBuilder::default(), FeaturesBuilder::default());
         let mut mapped = Mapped::default();
         for (path, value) in flat(list, field)?.iter() {
             let id =
@@ -71,11 +73,11 @@ impl Mapping<'_> {
             }
             let is_users = |namespace: &str| self.0.user.iter().any(|name| name == namespace);
             match path.split_once('.').filter(|(namespace, _)| is_users(namespace)) {
-                Some((_, rest)) => mapped.user.insert(self.name(rest), value.clone()),
-                None => mapped.context.insert(self.name(path), value.clone()),
+                Some((_, rest)) => user.set(self.name(rest), value),
+                None => context.set(self.name(path), value),
             }
         }
-        Ok(mapped)
+        Ok(Mapped { user: user.finish(), context: context.finish(), ..mapped })
     }
 
     fn name<'b>(&'b self, path: &'b str) -> &'b str {
@@ -100,11 +102,11 @@ fn values(json: &Value) -> usize {
     }
 }
 
-fn identifier(value: &FeatureValue) -> Result<String, String> {
+fn identifier(value: FeatureRef) -> Result<String, String> {
     let id = match value {
-        FeatureValue::Text(text) => text.to_string(),
-        FeatureValue::Number(number) => number.to_string(),
-        FeatureValue::Vector(_) => return Err("must be a text or a number, because it is an id".to_owned()),
+        FeatureRef::Text(text) => text.to_string(),
+        FeatureRef::Number(number) => number.to_string(),
+        FeatureRef::Vector(_) => return Err("must be a text or a number, because it is an id".to_owned()),
     };
     check_identifier(&id).map_err(|error| error.to_string())?;
     Ok(id)

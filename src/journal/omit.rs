@@ -69,11 +69,7 @@ fn take(features: &mut Features, name: &str) -> bool {
     if features.get(name).is_none() {
         return false;
     }
-    *features = std::mem::take(features)
-        .iter()
-        .filter(|(known, _)| *known != name)
-        .map(|(known, value)| (known.to_owned(), value.clone()))
-        .collect();
+    *features = std::mem::take(features).iter().filter(|(known, _)| *known != name).collect();
     true
 }
 

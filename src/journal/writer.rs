@@ -6,6 +6,7 @@
 //! find that somebody commits, and wait without holding up a thread. A commit that is synced is left to a thread, which also
 //! commits what a caller left that went away, and opens the store again after a failure.
 
+use std::cell::Cell;
 use std::sync::atomic::{Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread;
@@ -63,7 +64,14 @@ pub struct Entry {
 impl Entry {
     /// Encodes an event.
     pub fn new<E: Event>(event: &E, id_from: IdFrom) -> Result<Self, JournalError> {
-        let bytes = rmp_serde::to_vec_named(event).map_err(|error| JournalError::Encode(error.to_string()))?;
+        thread_local! {
+            /// How long the last event was: the next will hardly be longer by much.
+            static LENGTH: Cell<usize> = const { Cell::new(0) };
+        }
+
+        let mut bytes = Vec::with_capacity(LENGTH.get() + 256);
+        rmp_serde::encode::write_named(&mut bytes, event).map_err(|error| JournalError::Encode(error.to_string()))?;
+        LENGTH.set(bytes.len());
         Ok(Self { kind: E::KIND, order: Order::of(event), id_from, bytes })
     }
 }

@@ -1,13 +1,13 @@
 //! What a slate may be chosen from: ids or a filter, features from the request and the catalogue.
 
-use std::collections::{HashMap, HashSet};
 use std::mem;
 use std::sync::Arc;
 
+use foldhash::{HashMap, HashSet, HashSetExt};
 use slated_contract::feature::Features;
 
 use super::ask::{Ask, RecommendError};
-use crate::catalogue::{Catalogue, Kind};
+use crate::catalogue::Catalogue;
 
 /// The candidates left after exclusions, and the user, with all their features.
 #[derive(Debug)]
@@ -25,50 +25,42 @@ pub struct Resolved {
 /// # Errors
 /// A candidate that is given twice, or is nowhere known.
 pub async fn resolve(ask: &mut Ask, catalogue: &Arc<Catalogue>) -> Result<Resolved, RecommendError> {
-    let version = catalogue.version();
-    let mut lent = false;
-    let mut known = |kind, id: &str| {
-        // An empty catalogue is not asked.
-        let found = (version > 0).then(|| catalogue.get(kind, id)).flatten().map(|(_, features)| features);
-        lent |= found.is_some();
-        found
-    };
-    let own = mem::take(&mut ask.user);
-    let user = match ask.user_id.as_deref().and_then(|id| known(Kind::Users, id)) {
-        Some(known) => known.overlaid_with(&own),
-        None => own,
-    };
-    let asked: Vec<(String, Option<Features>)> = match &ask.filter {
-        None => mem::take(&mut ask.candidates),
+    let asked = mem::take(&mut ask.candidates);
+    let (asked, lent) = match &ask.filter {
+        None => {
+            let lent = catalogue.lend(ask.user_id.as_deref(), asked.iter().map(|(id, _)| id.as_str()));
+            (asked, lent)
+        }
         Some(filter) => {
-            let (catalogue, filter) = (Arc::clone(catalogue), filter.clone());
+            let (catalogue, filter, user_id) = (Arc::clone(catalogue), filter.clone(), ask.user_id.clone());
             // Every item is looked at, which may take a while.
-            let ids = tokio::task::spawn_blocking(move || catalogue.matching(&filter)).await;
-            let ids = ids.map_err(|error| RecommendError::Cut(error.to_string()))?;
-            ids.into_iter().map(|id| (id, None)).collect()
+            let passing = tokio::task::spawn_blocking(move || catalogue.matching(user_id.as_deref(), &filter)).await;
+            let (ids, lent) = passing.map_err(|error| RecommendError::Cut(error.to_string()))?;
+            (ids.into_iter().map(|id| (id, None)).collect(), lent)
         }
     };
+    let own = mem::take(&mut ask.user);
+    let mut lends = lent.user.is_some();
+    let user = lent.user.map_or_else(|| own.clone(), |known| known.overlaid_with(&own));
     let mut seen = HashSet::with_capacity(asked.len());
     if let Some((index, (id, _))) = asked.iter().enumerate().find(|(_, (id, _))| !seen.insert(id.as_str())) {
         return Err(RecommendError::Duplicate { index, id: id.clone() });
     }
     let excluded: HashSet<&str> = ask.exclude.iter().map(String::as_str).collect();
     let mut candidates = Vec::with_capacity(asked.len());
-    for (index, (id, given)) in asked.into_iter().enumerate() {
+    for (index, ((id, given), known)) in asked.into_iter().zip(lent.items).enumerate() {
         if excluded.contains(id.as_str()) {
             continue;
         }
-        let features = match (known(Kind::Items, &id), given) {
+        lends |= known.is_some();
+        let features = match (known, given) {
             (Some(known), Some(given)) => known.overlaid_with(&given),
-            (Some(known), None) => known,
-            (None, Some(given)) => given,
-            // Between the look by filter and this one, the item was removed.
-            (None, None) if ask.filter.is_some() => continue,
+            (Some(one), None) | (None, Some(one)) => one,
             (None, None) => return Err(RecommendError::UnknownItem { index, id }),
         };
         candidates.push((index, id, features));
     }
-    Ok(Resolved { candidates, user, catalogue_version: lent.then_some(version) })
+    Ok(Resolved { candidates, user, catalogue_version: lends.then_some(lent.version) })
 }
 
 /// The candidates by index in the caller's own order; what it leaves out follows as it stands.

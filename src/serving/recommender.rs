@@ -40,6 +40,8 @@ pub struct Pick {
     /// The probability with which each candidate stands first, by index into the decision's candidates; empty unless it
     /// was asked for.
     pub distribution: Vec<f64>,
+    /// Index into the decision's candidates of each item of the slate, by position.
+    pub slate: Vec<usize>,
     session: Option<SessionKey>,
     /// The encoded items of the slate, by position.
     encoded: Vec<Encoded>,
@@ -240,8 +242,17 @@ impl Recommender {
             alternatives,
             omitted_features: Vec::new(),
         };
-        let policy = Arc::clone(policy);
-        Ok(Pick { decision, id_from: ask.id_from, policy, history: view.history, distribution, session, encoded })
+        let (policy, slate) = (Arc::clone(policy), drawn.items);
+        Ok(Pick {
+            decision,
+            id_from: ask.id_from,
+            policy,
+            history: view.history,
+            distribution,
+            slate,
+            session,
+            encoded,
+        })
     }
 
     /// What a policy would show that is not asked for it; `None`, logged and counted, where it cannot answer.
@@ -402,14 +413,12 @@ pub fn encode(
     let encoder = &policy.encoder;
     let mut state = Vec::with_capacity(encoder.state_width());
     encoder.encode_state(user, context, &view.features, &mut state).map_err(RecommendError::State)?;
-    let mut items = Vec::with_capacity(candidates.len() * encoder.item_width());
-    for (index, id, features) in candidates {
-        encoder.encode_item(id, features, &mut items).map_err(|source| RecommendError::Candidate {
-            index: *index,
-            id: id.clone(),
-            source,
-        })?;
-    }
+    let mut items = Vec::new();
+    let named = candidates.iter().map(|(_, id, features)| (id.as_str(), features));
+    encoder.encode_items(named, &mut items).map_err(|(at, source)| {
+        let (index, id, _) = &candidates[at];
+        RecommendError::Candidate { index: *index, id: id.clone(), source }
+    })?;
     let rows = policy.manifest.exploration.score_rows();
     let noise = policy
         .manifest

@@ -1,7 +1,7 @@
 //! Scoring decisions of the journal again, with the policy that made them or with another one.
 
 use slated_contract::event::Decision;
-use slated_contract::feature::{EncodeError, FeatureValue, Features, Group};
+use slated_contract::feature::{EncodeError, FeatureRef, Features, Group};
 use slated_contract::slate::{Constraints, DecisionSeed, DrawError, Exploration, Scores};
 use thiserror::Error;
 
@@ -223,7 +223,7 @@ pub fn query(
 
 /// Whether nothing had been consumed in the session, so that its history was empty.
 fn begins(session: &Features) -> bool {
-    session.is_empty() || session.get("responses") == Some(&FeatureValue::Number(0.0))
+    session.is_empty() || session.get("responses") == Some(FeatureRef::Number(0.0))
 }
 
 /// The items shown, by index into the candidates.

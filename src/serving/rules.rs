@@ -1,7 +1,7 @@
 //! What a request declares about its slate, turned into constraints on the candidates.
 
 use serde::{Deserialize, Serialize};
-use slated_contract::feature::{FeatureValue, Features};
+use slated_contract::feature::{FeatureRef, FeatureValue, Features};
 use slated_contract::slate::{AtMost, ConstraintError, Constraints, Diversity, Required};
 use thiserror::Error;
 use utoipa::ToSchema;
@@ -134,9 +134,10 @@ impl Rules {
                     return Err(refused("most", "is 0, it must be at least 1; `exclude` keeps items out".to_owned()));
                 }
                 Rule::AtMost { feature, value, most } => {
-                    let mut known: Vec<&FeatureValue> = Vec::new();
+                    let mut known: Vec<FeatureRef> = Vec::new();
+                    let value = value.as_ref().map(FeatureRef::from);
                     let group = of(feature).map(|found| {
-                        let found = found.filter(|found| value.as_ref().is_none_or(|value| value == *found))?;
+                        let found = found.filter(|found| value.is_none_or(|value| value == *found))?;
                         let place = known.iter().position(|known| *known == found).unwrap_or_else(|| {
                             known.push(found);
                             known.len() - 1
@@ -147,7 +148,7 @@ impl Rules {
                     constraints.at_most.push(AtMost { group, most: *most });
                 }
                 Rule::Required { position, feature, value } => {
-                    let eligible = of(feature).map(|found| found == Some(value)).collect();
+                    let eligible = of(feature).map(|found| found == Some(value.into())).collect();
                     constraints.required.push(Required { position: *position, eligible });
                 }
                 Rule::Diversity { .. } if constraints.diversity.is_some() => {

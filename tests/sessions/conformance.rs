@@ -13,6 +13,7 @@ use slated::session::{
     ShownSlate,
 };
 use slated_contract::event::{Decision, Feedback, Shown};
+use slated_contract::feature::FeatureValue;
 use slated_contract::session::SessionAccumulator;
 use tempfile::TempDir;
 
@@ -325,7 +326,7 @@ async fn sessions_and_versions_that_keep_other_things_are_kept_apart() {
         let view = async |version, history| {
             let kind = SessionKind::of(&policy::manifest(version, history)).unwrap();
             let key = kind.key(Some("s"), None);
-            sessions.view(&kind, key.as_ref(), now).await.unwrap().view.features.get("steps").cloned()
+            sessions.view(&kind, key.as_ref(), now).await.unwrap().view.features.get("steps").map(FeatureValue::from)
         };
         assert_eq!(view(2, HISTORY).await, Some(1.0.into()), "{backend:?}: another version of the same shape");
         assert_eq!(view(3, HISTORY + 1).await, Some(0.0.into()), "{backend:?}: a longer history");
@@ -354,6 +355,6 @@ async fn memory_is_bounded_and_the_least_recently_used_go_first() {
     }
     assert!(held.len() < 1000, "{} sessions are held beside the regular one", held.len());
     assert!(held.iter().all(|index| *index >= 3000), "the oldest go first: {held:?}");
-    let steps = place.view("regular", now).await.features.get("steps").cloned();
+    let steps = place.view("regular", now).await.features.get("steps").map(FeatureValue::from);
     assert_eq!(steps, Some(5000.0.into()), "who comes often stays");
 }

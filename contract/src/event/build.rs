@@ -3,15 +3,16 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, Float32Array, Float64Array, Int32Array, Int64Array, ListArray, MapArray, RecordBatch, StringArray,
-    StringBuilder, StructArray, TimestampMicrosecondArray,
+    ArrayRef, Float32Array, Float64Array, Int32Array, Int64Array, ListArray, MapArray, RecordBatch, StringBuilder,
+    StructArray, TimestampMicrosecondArray,
 };
-use arrow::buffer::{NullBuffer, OffsetBuffer};
+use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Field, FieldRef, Fields};
 use arrow::error::ArrowError;
 
+use super::cells::Cells;
 use super::{Alternative, Decision, Event, Mode, Shown};
-use crate::feature::{FeatureValue, Features};
+use crate::feature::Features;
 
 /// Decisions as a record batch.
 pub fn batch(decisions: &[Decision]) -> Result<RecordBatch, ArrowError> {
@@ -133,47 +134,12 @@ fn features<'a>(field: &Field, all: impl Iterator<Item = &'a Features> + Clone) 
     let entries = inner(field)?;
     let entry = struct_fields(&entries)?;
     let cell = struct_fields(&entry[1])?;
-    let names = texts(all.clone().flat_map(Features::iter).map(|(name, _)| Some(name)))?;
-    let values = all.clone().flat_map(Features::iter).map(|(_, value)| value);
-    let values = vec![numbers(values.clone()), feature_texts(values.clone())?, vectors(&cell[2], values)?];
+    let mut cells = Cells::new(inner(&cell[2])?);
+    all.clone().try_for_each(|features| cells.push(features))?;
+    let (names, values) = cells.finish()?;
     let values = StructArray::try_new(cell.clone(), values, None)?;
     let pairs = StructArray::try_new(entry.clone(), vec![names, Arc::new(values)], None)?;
     Ok(Arc::new(MapArray::try_new(Arc::clone(&entries), offsets(all.map(Features::len))?, pairs, None, false)?))
-}
-
-fn numbers<'a>(values: impl Iterator<Item = &'a FeatureValue>) -> ArrayRef {
-    let number = |value: &FeatureValue| match value {
-        FeatureValue::Number(number) => Some(*number),
-        _ => None,
-    };
-    Arc::new(values.map(number).collect::<Float64Array>())
-}
-
-fn feature_texts<'a>(values: impl Iterator<Item = &'a FeatureValue> + Clone) -> Result<ArrayRef, ArrowError> {
-    // Often there is none, and that is quickly said.
-    if !values.clone().any(|value| matches!(value, FeatureValue::Text(_))) {
-        return Ok(Arc::new(StringArray::new_null(values.count())));
-    }
-    texts(values.map(|value| match value {
-        FeatureValue::Text(text) => Some(text.as_str()),
-        _ => None,
-    }))
-}
-
-fn vectors<'a>(field: &Field, values: impl Iterator<Item = &'a FeatureValue> + Clone) -> Result<ArrayRef, ArrowError> {
-    let element = inner(field)?;
-    if !values.clone().any(|value| matches!(value, FeatureValue::Vector(_))) {
-        return Ok(Arc::new(ListArray::new_null(element, values.count())));
-    }
-    let vector = |value: &'a FeatureValue| match value {
-        FeatureValue::Vector(vector) => Some(vector.as_slice()),
-        _ => None,
-    };
-    let vectors = values.map(vector);
-    let present = NullBuffer::from_iter(vectors.clone().map(|vector| vector.is_some()));
-    let ends = offsets(vectors.clone().map(|vector| vector.map_or(0, <[f32]>::len)))?;
-    let elements = Float32Array::from_iter_values(vectors.flatten().flatten().copied());
-    Ok(Arc::new(ListArray::try_new(element, ends, Arc::new(elements), Some(present))?))
 }
 
 /// Where lists of these lengths end, one after the other.

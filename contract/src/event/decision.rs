@@ -44,6 +44,7 @@ pub struct Decision {
     #[serde(with = "stored")]
     pub session: Features,
     /// What the slate was drawn from, in the order in which the model saw it.
+    #[serde(with = "stored::candidates")]
     pub candidates: Vec<Candidate>,
     /// The slate, by position.
     pub slate: Vec<Shown>,
@@ -117,8 +118,8 @@ pub struct Alternative {
     pub agreement: f64,
 }
 
-/// One candidate.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// One candidate. As serde has it, it is as older tails of the journal hold it.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct Candidate {
     /// The item's id.
     pub item: String,

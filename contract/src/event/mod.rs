@@ -1,6 +1,7 @@
 //! What is journalled: decisions, feedback and changes of routes, and their Parquet columns.
 
 mod build;
+mod cells;
 mod change;
 mod columns;
 mod conform;

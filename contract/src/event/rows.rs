@@ -18,7 +18,7 @@ use thiserror::Error;
 
 use super::conform::{ConformError, conform};
 use super::{Alternative, Candidate, Decision, Event, Mode, Shown};
-use crate::feature::{FeatureValue, Features};
+use crate::feature::{FeatureRef, Features, FeaturesBuilder};
 
 /// What is wrong with a batch.
 #[derive(Debug, Error)]
@@ -186,21 +186,21 @@ impl FeatureRows {
 
     fn get(&self, row: usize) -> Result<Features, String> {
         let range = span(self.maps.value_offsets(), row);
-        let mut features = Features::with_capacity(range.len());
+        let mut features = FeaturesBuilder::default();
         for index in range {
             let name = self.names.value(index);
             let cell = (self.number.is_valid(index), self.text.is_valid(index), self.vector.is_valid(index));
             let value = match cell {
-                (true, false, false) => FeatureValue::Number(self.number.value(index)),
-                (false, true, false) => FeatureValue::from(self.text.value(index)),
+                (true, false, false) => FeatureRef::Number(self.number.value(index)),
+                (false, true, false) => FeatureRef::Text(self.text.value(index)),
                 (false, false, true) => {
-                    FeatureValue::Vector(self.elements.values()[span(self.vector.value_offsets(), index)].to_vec())
+                    FeatureRef::Vector(&self.elements.values()[span(self.vector.value_offsets(), index)])
                 }
                 _ => return Err(format!("feature `{name}` must have exactly one of number, text and vector")),
             };
-            features.push(name.into(), value)?;
+            features.push(name, value)?;
         }
-        Ok(features)
+        Ok(features.finish())
     }
 }
 

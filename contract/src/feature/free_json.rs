@@ -17,7 +17,7 @@ use std::collections::HashSet;
 use serde_json::{Map, Value};
 use thiserror::Error;
 
-use super::{FeatureValue, Features};
+use super::{FeatureRef, Features, FeaturesBuilder};
 
 /// Which keys of the JSON are no features.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -62,7 +62,7 @@ pub enum FreeJsonError {
 /// # Errors
 /// What is neither, and what no feature can hold, by name.
 pub fn flatten(json: &Value, reserved: Reserved) -> Result<Features, FreeJsonError> {
-    let mut flat = Flat { reserved, features: Features::new() };
+    let mut flat = Flat { reserved, features: FeaturesBuilder::default() };
     match json {
         Value::Null => {}
         Value::Object(object) => flat.object("", object)?,
@@ -77,7 +77,7 @@ pub fn flatten(json: &Value, reserved: Reserved) -> Result<Features, FreeJsonErr
         }
         other => return Err(no_object("it".to_owned(), other)),
     }
-    Ok(flat.features)
+    Ok(flat.features.finish())
 }
 
 fn no_object(path: String, found: &Value) -> FreeJsonError {
@@ -92,7 +92,7 @@ fn no_object(path: String, found: &Value) -> FreeJsonError {
 
 struct Flat {
     reserved: Reserved,
-    features: Features,
+    features: FeaturesBuilder,
 }
 
 impl Flat {
@@ -112,10 +112,10 @@ impl Flat {
     fn value(&mut self, name: String, value: &Value) -> Result<(), FreeJsonError> {
         match value {
             Value::Null => Ok(()),
-            Value::Bool(flag) => self.push(name, FeatureValue::Number(f64::from(u8::from(*flag)))),
+            Value::Bool(flag) => self.push(name, f64::from(u8::from(*flag)).into()),
             // Without `arbitrary_precision` every number of JSON is one of 64 bits.
-            Value::Number(number) => self.push(name, FeatureValue::Number(number.as_f64().unwrap_or(f64::NAN))),
-            Value::String(text) => self.push(name, FeatureValue::Text(text.into())),
+            Value::Number(number) => self.push(name, number.as_f64().unwrap_or(f64::NAN).into()),
+            Value::String(text) => self.push(name, text.as_str().into()),
             Value::Object(object) => self.object(&name, object),
             Value::Array(elements) => self.array(name, elements),
         }
@@ -140,16 +140,16 @@ impl Flat {
                 Value::Array(_) => return Err(FreeJsonError::NestedArray(name)),
             }
         }
-        if elements.is_empty() || !vector.is_empty() { self.push(name, FeatureValue::Vector(vector)) } else { Ok(()) }
+        if elements.is_empty() || !vector.is_empty() { self.push(name, vector[..].into()) } else { Ok(()) }
     }
 
     /// One of several texts, which may come more than once.
     fn present(&mut self, path: &str, text: &str) {
-        self.features.insert(joined(path, text), 1.0);
+        self.features.set(&joined(path, text), 1.0);
     }
 
-    fn push(&mut self, name: String, value: FeatureValue) -> Result<(), FreeJsonError> {
-        self.features.push(name.as_str().into(), value).map_err(|_| FreeJsonError::Twice(name))
+    fn push(&mut self, name: String, value: FeatureRef) -> Result<(), FreeJsonError> {
+        self.features.push(&name, value).map_err(|_| FreeJsonError::Twice(name))
     }
 }
 
@@ -198,6 +198,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::feature::FeatureValue;
 
     fn flat(json: &Value) -> Features {
         flatten(json, Reserved::Nothing).unwrap()
@@ -205,7 +206,7 @@ mod tests {
 
     /// The same features, whatever their order.
     fn sorted(features: &Features) -> Vec<(String, FeatureValue)> {
-        let mut pairs: Vec<_> = features.iter().map(|(name, value)| (name.to_owned(), value.clone())).collect();
+        let mut pairs: Vec<_> = features.iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
         pairs.sort_by(|a, b| a.0.cmp(&b.0));
         pairs
     }

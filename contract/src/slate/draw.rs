@@ -1,5 +1,7 @@
 //! Drawing a slate.
 
+use std::cmp::Ordering;
+
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use thiserror::Error;
@@ -139,10 +141,18 @@ pub fn draw_items(
     })
 }
 
+/// Whether the candidate `a` ranks before `b`.
+pub(super) fn is_better<T: PartialOrd + Copy>(values: &[T], a: usize, b: usize) -> bool {
+    order(values, a, b).is_lt()
+}
+
+fn order<T: PartialOrd + Copy>(values: &[T], a: usize, b: usize) -> Ordering {
+    values[b].partial_cmp(&values[a]).unwrap_or(Ordering::Equal).then(a.cmp(&b))
+}
+
 /// The indices of the `size` highest values, best first; ties go to the lower index.
 pub(super) fn top<T: PartialOrd + Copy>(values: &[T], size: usize) -> Vec<usize> {
-    let order =
-        |&a: &usize, &b: &usize| values[b].partial_cmp(&values[a]).unwrap_or(std::cmp::Ordering::Equal).then(a.cmp(&b));
+    let order = |&a: &usize, &b: &usize| order(values, a, b);
     let mut indices: Vec<usize> = (0..values.len()).collect();
     if size < indices.len() {
         indices.select_nth_unstable_by(size, order);
@@ -153,10 +163,16 @@ pub(super) fn top<T: PartialOrd + Copy>(values: &[T], size: usize) -> Vec<usize>
 }
 
 fn draw_epsilon_greedy(scores: &[f32], size: usize, epsilon: f64, generator: &mut ChaCha8Rng) -> Vec<usize> {
-    let mut left = top(scores, scores.len());
+    // As long as nothing is explored, the best are all that is asked for.
+    let mut left = top(scores, size);
+    let mut all = size == scores.len();
     (0..size)
-        .map(|_| {
+        .map(|taken| {
             let explore = generator.random::<f64>() < epsilon;
+            if explore && !all {
+                left = top(scores, scores.len()).split_off(taken);
+                all = true;
+            }
             left.remove(if explore { generator.random_range(0..left.len()) } else { 0 })
         })
         .collect()
@@ -174,4 +190,26 @@ fn draw_plackett_luce(scores: &[f32], size: usize, temperature: f64, generator: 
         })
         .collect();
     top(&keys, size)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn epsilon_greedy_draws_from_all_that_are_left_in_their_order() {
+        let scores: Vec<f32> = (0..30).map(|item| (item * 7919 % 11) as f32).collect();
+        for (seed, size) in (0..200).flat_map(|seed| [1, 5, 29, 30].map(|size| (seed, size))) {
+            let seed = DecisionSeed::from_value(seed);
+            let mut generator = seed.slate_generator();
+            let mut left = top(&scores, scores.len());
+            let expected: Vec<usize> = (0..size)
+                .map(|_| match generator.random::<f64>() < 0.2 {
+                    true => left.remove(generator.random_range(0..left.len())),
+                    false => left.remove(0),
+                })
+                .collect();
+            assert_eq!(draw_epsilon_greedy(&scores, size, 0.2, &mut seed.slate_generator()), expected);
+        }
+    }
 }

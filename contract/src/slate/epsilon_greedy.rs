@@ -4,21 +4,32 @@
 //! `1 - epsilon + epsilon / (n - j)` and every other with `epsilon / (n - j)`.
 
 use super::Propensities;
-use super::draw::top;
+use super::draw::{is_better, top};
+
+/// Items of a slate for which counting what is better takes less time than ordering all candidates.
+const FEW: usize = 16;
 
 pub(super) fn propensities(scores: &[f32], slate: &[usize], epsilon: f64) -> Propensities {
-    let order = top(scores, scores.len());
-    let mut rank = vec![0; order.len()];
-    for (place, &candidate) in order.iter().enumerate() {
-        rank[candidate] = place;
-    }
-    let slate_ranks: Vec<usize> = slate.iter().map(|&candidate| rank[candidate]).collect();
+    let slate_ranks = ranks(scores, slate);
     let marginal = slate_ranks
         .iter()
         .enumerate()
         .map(|(position, &rank)| marginal(rank, position, scores.len(), epsilon))
         .collect();
     Propensities { cascade: cascade(&slate_ranks, scores.len(), epsilon), marginal, draws: None, marginal_draws: None }
+}
+
+/// How many candidates are better than each of the slate.
+fn ranks(scores: &[f32], slate: &[usize]) -> Vec<usize> {
+    if slate.len() <= FEW {
+        let better_than = |&item: &usize| (0..scores.len()).filter(|&other| is_better(scores, other, item)).count();
+        return slate.iter().map(better_than).collect();
+    }
+    let mut rank = vec![0; scores.len()];
+    for (place, candidate) in top(scores, scores.len()).into_iter().enumerate() {
+        rank[candidate] = place;
+    }
+    slate.iter().map(|&candidate| rank[candidate]).collect()
 }
 
 fn cascade(slate_ranks: &[usize], candidates: usize, epsilon: f64) -> Vec<f64> {
@@ -58,4 +69,20 @@ fn marginal(rank: usize, position: usize, candidates: usize, epsilon: f64) -> f6
     let greedy = if rank <= position { (1.0 - epsilon) * mass[rank] } else { 0.0 };
     let reachable: f64 = mass.iter().take(rank + 1).sum();
     greedy + uniform * reachable
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranks_are_places_in_the_order_however_many_are_asked_for() {
+        let scores: Vec<f32> = (0..40).map(|item| (item * 7919 % 13) as f32).collect();
+        let order = top(&scores, scores.len());
+        for size in [1, FEW, FEW + 1, scores.len()] {
+            let slate: Vec<usize> = (0..size).map(|place| place * 27 % 40).collect();
+            let places = slate.iter().map(|item| order.iter().position(|other| other == item).unwrap());
+            assert_eq!(ranks(&scores, &slate), places.collect::<Vec<_>>(), "{size}");
+        }
+    }
 }

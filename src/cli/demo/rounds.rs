@@ -116,7 +116,7 @@ fn events<E: Event>(journal: &Path) -> anyhow::Result<Vec<E>> {
 
 fn position(round: &Decision) -> String {
     match round.context.get("position") {
-        Some(slated_contract::feature::FeatureValue::Text(position)) => position.to_string(),
+        Some(slated_contract::feature::FeatureRef::Text(position)) => position.to_owned(),
         _ => String::new(),
     }
 }

@@ -65,12 +65,11 @@ impl Context {
                 }
             }
         }
-        for (name, value) in features("c", &Value::Object(rest))?.iter() {
-            if found.context.get(name).is_some() {
-                return Err(format!("`c`: feature `{name}` is given twice"));
-            }
-            found.context.insert(name, value.clone());
+        let rest = features("c", &Value::Object(rest))?;
+        if let Some((name, _)) = rest.iter().find(|(name, _)| found.context.get(name).is_some()) {
+            return Err(format!("`c`: feature `{name}` is given twice"));
         }
+        found.context = found.context.overlaid_with(&rest);
         if found.actions.is_empty() {
             return Err("`c._multi` holds no action".to_owned());
         }

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::{Map, Value};
 use slated_contract::event::{Candidate, Decision, Mode, Shown};
-use slated_contract::feature::{FeatureValue, Features, Reserved, nest};
+use slated_contract::feature::{FeatureRef, FeatureValue, Features, Reserved, nest};
 use slated_trainer::dataset::Round;
 
 use super::context::{SLOT_ID, action_of, shared};
@@ -180,7 +180,7 @@ fn common(decision: &Decision) -> Written {
 
 fn slot_of(candidate: &Candidate) -> Option<usize> {
     match candidate.features.get(SLOT_ID) {
-        Some(FeatureValue::Number(slot)) if *slot >= 0.0 && slot.fract() == 0.0 => Some(*slot as usize),
+        Some(FeatureRef::Number(slot)) if slot >= 0.0 && slot.fract() == 0.0 => Some(slot as usize),
         _ => None,
     }
 }
@@ -225,7 +225,7 @@ fn page(rounds: &[Round]) -> Option<Written> {
         .context
         .iter()
         .filter(|(name, value)| rounds.iter().all(|round| round.decision.context.get(name) == Some(*value)));
-    let common_features: Features = common_features.map(|(name, value)| (name.to_owned(), value.clone())).collect();
+    let common_features: Features = common_features.collect();
     let mut written = common(first);
     written.event_id.clone_from(&page_id);
     written.context.shared = shared(&first.user, &common_features, &first.session);
@@ -241,7 +241,7 @@ fn page(rounds: &[Round]) -> Option<Written> {
             return None;
         }
         let own = decision.context.iter().filter(|(name, _)| common_features.get(name).is_none());
-        let own: Features = own.map(|(name, value)| (name.to_owned(), value.clone())).collect();
+        let own: Features = own.collect();
         let mut slot_features = Map::from_iter([("_id".to_owned(), Value::from(slot.as_str()))]);
         if open.len() != all.len() - taken.len() || !open.is_sorted() {
             slot_features.insert("_inc".to_owned(), open.into());

@@ -1,7 +1,7 @@
 //! Whether an event that was brought from elsewhere is one that the journal may hold.
 
 use slated_contract::event::{Candidate, Decision, Feedback, RouteChange, check_event_type, check_identifier};
-use slated_contract::feature::{FeatureValue, Features};
+use slated_contract::feature::{FeatureRef, Features};
 
 /// What is wrong with an event, if anything.
 pub trait Check {
@@ -93,11 +93,9 @@ fn probability(column: &str, number: f64) -> Result<(), String> {
 fn finite_features(group: &str, features: &Features) -> Result<(), String> {
     for (name, value) in features.iter() {
         let found = match value {
-            FeatureValue::Number(number) => (!number.is_finite()).then_some(*number),
-            FeatureValue::Text(_) => None,
-            FeatureValue::Vector(vector) => {
-                vector.iter().find(|number| !number.is_finite()).map(|&number| number.into())
-            }
+            FeatureRef::Number(number) => (!number.is_finite()).then_some(number),
+            FeatureRef::Text(_) => None,
+            FeatureRef::Vector(vector) => vector.iter().find(|number| !number.is_finite()).map(|&number| number.into()),
         };
         if let Some(number) = found {
             return Err(format!("feature `{name}` of `{group}` is {number}, which is not finite"));

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use chrono::{DateTime, Utc};
 use csv::StringRecord;
 use slated_contract::event::{Candidate, Decision, Feedback, Shown, deterministic_id};
-use slated_contract::feature::Features;
+use slated_contract::feature::{Features, FeaturesBuilder};
 use slated_contract::policy::sha256_hex;
 
 use super::{FileReport, ImportError, LogWriter, Logged};
@@ -119,18 +119,18 @@ impl Items {
         for record in reader.records() {
             let record = record.map_err(|error| file(path, error.to_string()))?;
             let id = record[id_column].to_owned();
-            let mut features = Features::new();
+            let mut features = FeaturesBuilder::default();
             for &at in &feature_columns {
                 match record[at].parse::<f64>() {
-                    Ok(number) if number.is_finite() => features.insert(&header[at], number),
-                    _ => features.insert(&header[at], &record[at]),
+                    Ok(number) if number.is_finite() => features.set(&header[at], number),
+                    _ => features.set(&header[at], &record[at]),
                 }
             }
             if items.index.insert(id.clone(), items.ids.len()).is_some() {
                 return Err(file(path, format!("item `{id}` stands twice")));
             }
             items.ids.push(id);
-            items.features.push(features);
+            items.features.push(features.finish());
         }
         if items.ids.is_empty() { Err(file(path, "it holds no item".to_owned())) } else { Ok(items) }
     }

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use slated_contract::feature::{
-    Extra, Feature, FeatureKind, FeatureSchema, FeatureValue, Features, Group, Missing, Normalisation, OutOfRange,
-    Unknown,
+    Extra, Feature, FeatureKind, FeatureRef, FeatureSchema, FeatureValue, Features, Group, Missing, Normalisation,
+    OutOfRange, Unknown,
 };
 use thiserror::Error;
 
@@ -68,7 +68,7 @@ impl SchemaInference {
         look(Group::Context, &mut self.context, &decision.context)?;
         if !self.kept.is_empty() {
             let kept = decision.session.iter().filter(|(name, _)| self.kept.contains(*name));
-            let kept = kept.map(|(name, value)| (name.to_owned(), value.clone())).collect();
+            let kept = kept.collect();
             look(Group::Session, &mut self.session, &kept)?;
         }
         decision.candidates.iter().try_for_each(|candidate| look(Group::Item, &mut self.item, &candidate.features))
@@ -102,27 +102,27 @@ fn look(group: Group, known: &mut BTreeMap<String, Seen>, features: &Features) -
 }
 
 impl Seen {
-    fn new(value: &FeatureValue) -> Self {
+    fn new(value: FeatureRef) -> Self {
         match value {
-            FeatureValue::Number(number) => Self::Numbers { count: 1, mean: *number, squares: 0.0 },
-            FeatureValue::Text(text) => Self::Texts(BTreeSet::from([text.to_string()])),
-            FeatureValue::Vector(vector) => Self::Vectors(vector.len()),
+            FeatureRef::Number(number) => Self::Numbers { count: 1, mean: number, squares: 0.0 },
+            FeatureRef::Text(text) => Self::Texts(BTreeSet::from([text.to_string()])),
+            FeatureRef::Vector(vector) => Self::Vectors(vector.len()),
         }
     }
 
-    fn add(&mut self, value: &FeatureValue) -> Result<(), String> {
+    fn add(&mut self, value: FeatureRef) -> Result<(), String> {
         match (self, value) {
             // Welford's update.
-            (Self::Numbers { count, mean, squares }, FeatureValue::Number(number)) => {
+            (Self::Numbers { count, mean, squares }, FeatureRef::Number(number)) => {
                 *count += 1;
                 let delta = number - *mean;
                 *mean += delta / *count as f64;
                 *squares += delta * (number - *mean);
             }
-            (Self::Many, FeatureValue::Text(_)) => {}
-            (seen @ Self::Texts(_), FeatureValue::Text(text)) => {
+            (Self::Many, FeatureRef::Text(_)) => {}
+            (seen @ Self::Texts(_), FeatureRef::Text(text)) => {
                 if let Self::Texts(categories) = seen {
-                    if !categories.contains(text.as_str()) {
+                    if !categories.contains(text) {
                         categories.insert(text.to_string());
                     }
                     if categories.len() > VOCABULARY {
@@ -130,8 +130,8 @@ impl Seen {
                     }
                 }
             }
-            (Self::Vectors(length), FeatureValue::Vector(vector)) if *length == vector.len() => {}
-            (Self::Vectors(length), FeatureValue::Vector(vector)) => {
+            (Self::Vectors(length), FeatureRef::Vector(vector)) if *length == vector.len() => {}
+            (Self::Vectors(length), FeatureRef::Vector(vector)) => {
                 return Err(format!("has {length} elements in one decision and {} in another", vector.len()));
             }
             _ => return Err("is of another kind in one decision than in another".to_owned()),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use slated_contract::event::Decision;
-use slated_contract::feature::{FeatureValue, Features};
+use slated_contract::feature::{FeatureRef, Features};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::distance::{jensen_shannon, kolmogorov_smirnov, population_stability};
@@ -94,9 +94,9 @@ impl FeatureSample {
             let mut push = |name: String, value: Value| values.push(Named { part, name, value });
             for (name, value) in features.iter() {
                 match value {
-                    FeatureValue::Number(number) => push(name.to_owned(), Value::Number(*number)),
-                    FeatureValue::Text(text) => push(name.to_owned(), Value::Text(text.to_string())),
-                    FeatureValue::Vector(numbers) => {
+                    FeatureRef::Number(number) => push(name.to_owned(), Value::Number(number)),
+                    FeatureRef::Text(text) => push(name.to_owned(), Value::Text(text.to_string())),
+                    FeatureRef::Vector(numbers) => {
                         for (place, number) in numbers.iter().enumerate() {
                             push(format!("{name}[{place}]"), Value::Number(f64::from(*number)));
                         }

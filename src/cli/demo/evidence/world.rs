@@ -102,7 +102,7 @@ fn run(
             for candidate in 0..CANDIDATES {
                 // The well-made topic stands out by its quality.
                 seen.topic[candidate] =
-                    environment.item(candidate).get("cluster").is_some_and(|topic| *topic == 0.0.into());
+                    environment.item(candidate).get("cluster").is_some_and(|topic| topic == 0.0.into());
                 seen.noise[candidate] = generator.random();
             }
             let scores = scores(&seen);
