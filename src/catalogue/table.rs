@@ -4,7 +4,7 @@ use compact_str::CompactString;
 use foldhash::HashMap;
 use slated_contract::feature::{Features, Shapes};
 
-use super::filter::{Condition, Filter};
+use super::filter::Filter;
 
 /// Entities by id.
 #[derive(Debug, Default)]
@@ -42,11 +42,17 @@ impl Table {
 
     /// The entities that pass a filter, ascending by id.
     #[must_use]
-    pub fn matching(&self, filter: &Filter) -> Vec<(String, Features)> {
-        let passes = |features: &Features| {
-            let holds =
-                |condition: &Condition| features.get(&condition.feature).is_some_and(|value| condition.holds(value));
-            filter.all.iter().all(holds)
+    pub fn matching<'a>(&'a self, filter: &Filter) -> Vec<(String, Features)> {
+        // Where the conditions' features stand, in features that share their names with these.
+        let mut alike: Option<&Features> = None;
+        let mut places: Vec<Option<usize>> = Vec::new();
+        let mut passes = |features: &'a Features| {
+            if !alike.is_some_and(|alike| features.shares_names_with(alike)) {
+                alike = Some(features);
+                places = filter.all.iter().map(|condition| features.place(&condition.feature)).collect();
+            }
+            let values = places.iter().map(|place| place.and_then(|place| features.value(place)));
+            filter.all.iter().zip(values).all(|(condition, value)| value.is_some_and(|value| condition.holds(value)))
         };
         let passing = self.rows.iter().filter(|(_, row)| passes(&row.features));
         let mut found: Vec<_> = passing.map(|(id, row)| (id.to_string(), row.features.clone())).collect();
@@ -91,5 +97,25 @@ mod tests {
         assert_eq!(table.get("b"), Some((3, one)));
         assert!(table.remove("a") && !table.remove("a"));
         assert_eq!((table.get("a"), table.len()), (None, 2));
+    }
+
+    #[test]
+    fn a_filter_finds_its_features_wherever_they_stand() {
+        let mut table = Table::default();
+        let of = |pairs: &[(&str, f64)]| pairs.iter().copied().collect::<Features>();
+        let items = [
+            ("d", of(&[("price", 1.0), ("size", 5.0)])),
+            ("a", of(&[("size", 5.0), ("price", 2.0)])),
+            ("c", of(&[("size", 5.0)])),
+            ("b", of(&[("price", 9.0), ("size", 5.0)])),
+            ("e", Features::new()),
+        ];
+        items.iter().for_each(|(id, features)| table.put(id, 1, features));
+        let filter = |text: &str| serde_json::from_str(text).unwrap();
+        let ids = |filter: &Filter| table.matching(filter).into_iter().map(|(id, _)| id).collect::<Vec<_>>();
+        let cheap = filter(r#"{"all": [{"feature": "price", "at_most": 2}, {"feature": "size", "at_least": 5}]}"#);
+        assert_eq!(ids(&cheap), ["a", "d"]);
+        assert_eq!(ids(&filter("{}")), ["a", "b", "c", "d", "e"]);
+        assert_eq!(table.matching(&cheap)[0].1, items[1].1);
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use compact_str::CompactString;
 use serde::de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
+use smallvec::SmallVec;
 
 use super::features::{Features, slot};
 use super::shape::{Column, Kind, Shape};
@@ -15,7 +16,8 @@ use super::value::{EXPECTED, FeatureRef, finite};
 #[derive(Debug, Default)]
 pub struct FeaturesBuilder {
     names: Names,
-    slots: Vec<u64>,
+    /// Mostly few, which need no allocation of their own.
+    slots: SmallVec<[u64; 32]>,
     behind: Vec<u64>,
 }
 
@@ -85,7 +87,7 @@ impl FeaturesBuilder {
             Names::Known(shape) => Shape::of(&shape.columns()[..self.slots.len()]),
             Names::New { columns, .. } => Shape::of(&columns),
         };
-        self.slots.append(&mut self.behind);
+        self.slots.extend_from_slice(&self.behind);
         Features::from_words(shape, &self.slots)
     }
 

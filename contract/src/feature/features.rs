@@ -65,9 +65,10 @@ impl Features {
         self.shape().is_none_or(|shape| shape.is_numbers()).then(|| bytemuck::cast_slice(self.words()))
     }
 
-    /// The value at a place among the columns.
+    /// The value at a place in their order.
     #[inline]
-    pub(super) fn value(&self, place: usize) -> Option<FeatureRef<'_>> {
+    #[must_use]
+    pub fn value(&self, place: usize) -> Option<FeatureRef<'_>> {
         let columns = self.columns();
         let (slots, behind) = self.words().split_at(columns.len());
         Some(read(columns.get(place)?.kind, slots[place], behind))
@@ -85,6 +86,13 @@ impl Features {
                 self.clone()
             }
         }
+    }
+
+    /// Whether both share their names, so that each name stands at the same place; features that went through the same
+    /// [`Shapes`] do if they have the same names and kinds.
+    #[must_use]
+    pub fn shares_names_with(&self, other: &Self) -> bool {
+        std::ptr::eq(self.columns(), other.columns())
     }
 
     /// Sets `name`, replacing the value it had. Whoever sets many takes a [`FeaturesBuilder`].
@@ -109,7 +117,9 @@ impl Features {
         }
     }
 
-    fn place(&self, name: &str) -> Option<usize> {
+    /// The place of `name` in their order.
+    #[must_use]
+    pub fn place(&self, name: &str) -> Option<usize> {
         self.columns().iter().position(|known| known.name == name)
     }
 
@@ -284,6 +294,7 @@ mod tests {
         assert!(!Arc::ptr_eq(one.shape().unwrap(), other.shape().unwrap()));
         let shared = [one.sharing(&mut shapes), other.sharing(&mut shapes)];
         assert!(Arc::ptr_eq(shared[0].shape().unwrap(), shared[1].shape().unwrap()));
+        assert!(shared[0].shares_names_with(&shared[1]) && !one.shares_names_with(&other));
         assert_eq!(shared, [one, other]);
         assert_eq!(Features::new().sharing(&mut shapes), Features::new());
         assert_eq!(shapes.0.len(), 1);

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-/// One raw feature value on its own.
+/// One raw feature value.
 ///
 /// In JSON a value is a number, a string, an array of numbers, or a boolean (read as the number 1 or 0).
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
