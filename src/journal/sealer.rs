@@ -37,9 +37,8 @@ const FORGOTTEN: usize = 256;
 /// How long the thread works between two pauses, about, and the longest pause.
 const STINT: Duration = Duration::from_micros(250);
 const REST: Duration = Duration::from_millis(20);
-/// How many times as long as the work before it a pause is, while little waits and while more does.
-const LONG: u32 = 3;
-const SHORT: u32 = 1;
+/// How many times as long as the work before it a pause is, at most.
+const LONGEST: u64 = 3;
 
 type Sealed = Result<Vec<SegmentFile>, JournalError>;
 
@@ -355,13 +354,10 @@ impl Pace {
         Self { asked: Some(asked.clone()), ..Self::full() }
     }
 
-    /// Sets how long the pauses are by how many segments wait: the more, the shorter.
+    /// Sets how long the pauses are by how many segments wait: shorter with each, because steps in the pace are steps in how long
+    /// requests wait.
     fn set(&self, segments: u64) {
-        self.pause.set(match segments {
-            0..2 => LONG,
-            2 => SHORT,
-            _ => 0,
-        });
+        self.pause.set((LONGEST + 1).saturating_sub(segments).min(LONGEST) as u32);
     }
 
     /// Called between small steps; pauses where there was enough work since the last pause.
