@@ -314,7 +314,7 @@ fn close_range<E: Event>(tail: &Tail, range: Range, pace: &Pace) -> Sealed {
             store.remove::<E>(last);
             pace.rest();
         }
-        store.remove_closed()
+        store.remove_closed(&|| pace.rest())
     })?;
     memory::give_back();
     tracing::debug!(kind = E::KIND, first = range.first, last = range.last, "segment closed");

@@ -33,6 +33,8 @@ pub type Numbers = [u64; KINDS.len()];
 
 /// How long a file becomes, in bytes. To remove one takes longer the longer it is.
 const FULL: u64 = 8 * 1024 * 1024;
+/// Bytes of a removed file that go back at a time.
+const STEP: u64 = 1024 * 1024;
 
 /// The index of a kind.
 pub fn index(kind: &str) -> usize {
@@ -116,6 +118,20 @@ struct LogFile {
     file: Arc<File>,
     /// The last number of each kind in it, 0 where there is none.
     last: Numbers,
+}
+
+/// Gives the space of a removed file back in steps: all at once takes milliseconds, for which nobody else has the processor.
+/// What is left when it fails goes back with the file.
+fn shrink(file: &File, rest: &dyn Fn()) {
+    let mut length = file.metadata().map_or(0, |metadata| metadata.len());
+    while length > STEP {
+        rest();
+        length -= STEP;
+        if file.set_len(length).is_err() {
+            return;
+        }
+    }
+    rest();
 }
 
 impl Log {
@@ -245,16 +261,26 @@ impl Log {
         }
     }
 
-    /// Removes the files of which everything up to `closed` is in segments, but for the one that is written to.
-    pub fn remove_closed(&self, closed: &Numbers) -> io::Result<()> {
+    /// Removes the files of which everything up to `closed` is in segments, but for the one that is written to. Between small
+    /// steps it calls `rest`.
+    pub fn remove_closed(&self, closed: &Numbers, rest: &dyn Fn()) -> io::Result<()> {
         let active = self.active();
         let number = active.file.as_ref().map(|active| active.number);
         let mut live = self.live_mut();
         let is_closed = |file: &LogFile| file.last.iter().zip(closed).all(|(last, closed)| last <= closed);
         let gone = live.files.extract_if(.., |number_of, file| Some(*number_of) != number && is_closed(file));
-        let gone: Vec<u64> = gone.map(|(number, _)| number).collect();
+        let gone: Vec<(u64, LogFile)> = gone.collect();
         drop((live, active));
-        gone.into_iter().try_for_each(|number| fs::remove_file(path(&self.folder, number)))
+        for (number, LogFile { file, .. }) in gone {
+            let path = path(&self.folder, number);
+            let left = File::options().write(true).open(&path)?;
+            fs::remove_file(path)?;
+            // Whoever still reads it has it to its end.
+            if Arc::into_inner(file).is_some() {
+                shrink(&left, rest);
+            }
+        }
+        Ok(())
     }
 
     /// The bytes of an event, if it is here.

@@ -59,16 +59,16 @@ fn events_are_there_until_they_are_closed_and_their_files_go_with_the_last_of_th
     assert_eq!(log.ids_with(0, "0-"), ["0-1", "0-2", "0-3"]);
 
     log.forget(0, 2);
-    log.remove_closed(&[2, 0, 0]).unwrap();
+    log.remove_closed(&[2, 0, 0], &|| ()).unwrap();
     assert_eq!((log.event(0, 2).unwrap(), log.sequence_of(0, "0-2"), names(folder.path())), (None, None, 2));
     log.forget(1, 1);
-    log.remove_closed(&[2, 1, 0]).unwrap();
+    log.remove_closed(&[2, 1, 0], &|| ()).unwrap();
     assert_eq!((numbers(&log, 0), numbers(&log, 1), names(folder.path())), (vec![3], vec![2], 1));
     // The file that is written to stays, though all in it is closed, until it is left.
-    log.remove_closed(&[3, 2, 0]).unwrap();
+    log.remove_closed(&[3, 2, 0], &|| ()).unwrap();
     assert_eq!(names(folder.path()), 1);
     log.leave();
-    log.remove_closed(&[3, 2, 0]).unwrap();
+    log.remove_closed(&[3, 2, 0], &|| ()).unwrap();
     assert_eq!(names(folder.path()), 0);
     append(&log, &[(0, 4)]);
     assert_eq!(log.event(0, 4).unwrap(), Some(event("0-4")));

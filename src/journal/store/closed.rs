@@ -74,10 +74,10 @@ impl Store {
         self.log.forget(log::index(E::KIND), last);
     }
 
-    /// Removes the files of the log that hold nothing but what is closed.
-    pub fn remove_closed(&self) -> Result<(), JournalError> {
+    /// Removes the files of the log that hold nothing but what is closed. Between small steps it calls `rest`.
+    pub fn remove_closed(&self, rest: &dyn Fn()) -> Result<(), JournalError> {
         let closed = [self.sealed::<Decision>()?, self.sealed::<Feedback>()?, self.sealed::<RouteChange>()?];
-        self.log.remove_closed(&closed).map_err(|error| self.failed(&error))
+        self.log.remove_closed(&closed, rest).map_err(|error| self.failed(&error))
     }
 
     /// The files of the closed segment that holds this number.
