@@ -41,7 +41,10 @@ pub async fn resolve(ask: &mut Ask, catalogue: &Arc<Catalogue>) -> Result<Resolv
     };
     let own = mem::take(&mut ask.user);
     let mut lends = lent.user.is_some();
-    let user = lent.user.map_or_else(|| own.clone(), |known| known.overlaid_with(&own));
+    let user = match lent.user {
+        Some(known) => known.overlaid_with(&own),
+        None => own,
+    };
     let mut seen = HashSet::with_capacity(asked.len());
     if let Some((index, (id, _))) = asked.iter().enumerate().find(|(_, (id, _))| !seen.insert(id.as_str())) {
         return Err(RecommendError::Duplicate { index, id: id.clone() });

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, Float32Builder, Float64Builder, ListBuilder, StringArray, StringBuilder};
+use arrow::array::{
+    Array, ArrayBuilder, ArrayRef, Float32Builder, Float64Builder, ListBuilder, StringArray, StringBuilder,
+};
 use arrow::buffer::{Buffer, OffsetBuffer};
 use arrow::datatypes::FieldRef;
 use arrow::error::ArrowError;
@@ -15,9 +17,7 @@ pub struct Cells<'a> {
     name_ends: Vec<i32>,
     numbers: Float64Builder,
     texts: StringBuilder,
-    text_bytes: usize,
     vectors: ListBuilder<Float32Builder>,
-    elements: usize,
     /// The last features' names: those of the next are mostly the very same.
     last: &'a [Column],
     last_names: Vec<u8>,
@@ -32,9 +32,7 @@ impl<'a> Cells<'a> {
             name_ends: vec![0],
             numbers: Float64Builder::new(),
             texts: StringBuilder::new(),
-            text_bytes: 0,
             vectors: ListBuilder::new(Float32Builder::new()).with_field(element),
-            elements: 0,
             last: &[],
             last_names: Vec::new(),
             last_ends: Vec::new(),
@@ -61,15 +59,16 @@ impl<'a> Cells<'a> {
             match value {
                 FeatureRef::Text(text) => {
                     // The builder would panic.
-                    self.text_bytes = end(self.text_bytes, text.len())? as usize;
+                    end(self.texts.values_slice().len(), text.len())?;
                     self.texts.append_value(text);
                 }
                 FeatureRef::Number(_) | FeatureRef::Vector(_) => self.texts.append_null(),
             }
             match value {
                 FeatureRef::Vector(vector) => {
-                    self.elements = end(self.elements, vector.len())? as usize;
-                    self.vectors.values().append_slice(vector);
+                    let elements = self.vectors.values();
+                    end(elements.len(), vector.len())?;
+                    elements.append_slice(vector);
                     self.vectors.append(true);
                 }
                 FeatureRef::Number(_) | FeatureRef::Text(_) => self.vectors.append_null(),

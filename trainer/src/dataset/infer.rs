@@ -67,8 +67,7 @@ impl SchemaInference {
         look(Group::User, &mut self.user, &decision.user)?;
         look(Group::Context, &mut self.context, &decision.context)?;
         if !self.kept.is_empty() {
-            let kept = decision.session.iter().filter(|(name, _)| self.kept.contains(*name));
-            let kept = kept.collect();
+            let kept = decision.session.iter().filter(|(name, _)| self.kept.contains(*name)).collect();
             look(Group::Session, &mut self.session, &kept)?;
         }
         decision.candidates.iter().try_for_each(|candidate| look(Group::Item, &mut self.item, &candidate.features))
