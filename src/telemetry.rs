@@ -4,7 +4,8 @@ pub mod described;
 #[cfg(feature = "otlp")]
 pub mod otlp;
 
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal};
+use std::thread;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -19,6 +20,7 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
+use crate::priority;
 use crate::settings::{LogFormat, LogSettings};
 
 /// Latency buckets, in seconds: from a fast in-process answer to a request's usual time limit.
@@ -99,10 +101,18 @@ pub fn start_metrics() -> anyhow::Result<PrometheusHandle> {
 }
 
 /// Counts what histograms were given, every second and without end: they hold each value until then, and nobody may ever
-/// ask for the metrics.
-pub async fn count(metrics: PrometheusHandle) {
-    loop {
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        metrics.run_upkeep();
-    }
+/// ask for the metrics. Of a busy second that takes ten milliseconds, so a thread of its own does it: one that answers
+/// requests would keep all that it carries waiting.
+///
+/// # Errors
+/// A thread that cannot be started.
+pub fn count(metrics: PrometheusHandle) -> io::Result<()> {
+    let work = move || {
+        priority::lower();
+        loop {
+            thread::sleep(Duration::from_secs(1));
+            metrics.run_upkeep();
+        }
+    };
+    thread::Builder::new().name("metrics".to_owned()).spawn(work).map(drop)
 }

@@ -116,7 +116,7 @@ async fn measure_as(name: &str, target: Target, start: impl FnOnce() -> anyhow::
     let saturated = closed(&target, CONNECTIONS, SECONDS).await?;
     // What saturation left to be done, the tail of a journal above all, is not the half's.
     tokio::time::sleep(SECONDS).await;
-    let half = open(&target, CONNECTIONS, saturated / 2.0, 2 * SECONDS).await?;
+    let half = open(&target, CONNECTIONS, saturated / 2.0, 6 * SECONDS).await?;
     Ok(Row {
         name: name.to_owned(),
         saturated,

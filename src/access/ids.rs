@@ -10,6 +10,7 @@ use sha2::Sha256;
 use thiserror::Error;
 
 use super::AccessError;
+use crate::unique;
 
 const TAG: usize = 10;
 
@@ -55,7 +56,7 @@ impl DecisionIds {
         match chosen {
             Some(_) if !self.caller_ids => Err(IdError::Chosen),
             Some(id) => Ok(id),
-            None => Ok(uuid::Uuid::now_v7().to_string()),
+            None => Ok(unique::by_time().to_string()),
         }
     }
 

@@ -9,13 +9,13 @@ use serde::{Deserialize, Deserializer, Serialize};
 use slated_contract::event::{Feedback, check_event_type, check_identifier};
 use std::fmt;
 use utoipa::ToSchema;
-use uuid::Uuid;
 
 use super::body::JsonBody;
 use super::finish::finish;
 use super::{App, Problem};
 use crate::access::DecisionIds;
 use crate::journal::{Appended, JournalError};
+use crate::unique;
 
 /// One event, or an array of them.
 #[derive(Debug, ToSchema)]
@@ -191,7 +191,7 @@ fn check(event: FeedbackEvent, prefix: &str, now: DateTime<Utc>, ids: &DecisionI
         return Err(Problem::invalid(field("position"), "counts from 0"));
     }
     Ok(Feedback {
-        feedback_id: event.feedback_id.unwrap_or_else(|| Uuid::now_v7().to_string()),
+        feedback_id: event.feedback_id.unwrap_or_else(|| unique::by_time().to_string()),
         decision_id: event.decision_id,
         time: now,
         occurred: event.time.map_or(now, |time| time.trunc_subsecs(6)),

@@ -12,7 +12,7 @@ use tower::limit::GlobalConcurrencyLimitLayer;
 use tower::load_shed::LoadShedLayer;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowOrigin, CorsLayer};
-use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
+use tower_http::request_id::{PropagateRequestIdLayer, SetRequestIdLayer};
 use tower_http::trace::TraceLayer;
 use utoipa::{OpenApi, openapi};
 use utoipa_axum::router::OpenApiRouter;
@@ -197,7 +197,7 @@ fn finish(routes: Router<App>, app: &App) -> Router {
     routes
         .layer(
             ServiceBuilder::new()
-                .layer(SetRequestIdLayer::new(trace::REQUEST_ID, MakeRequestUuid))
+                .layer(SetRequestIdLayer::new(trace::REQUEST_ID, trace::NewRequestId))
                 .layer(middleware::from_fn(trace::follow))
                 .layer(TraceLayer::new_for_http())
                 .layer(PropagateRequestIdLayer::new(trace::REQUEST_ID))

@@ -5,15 +5,27 @@ use axum::http::{HeaderName, HeaderValue};
 use axum::middleware::Next;
 use axum::response::Response;
 use rand::RngExt;
+use tower_http::request_id::{MakeRequestId, RequestId};
 use tracing::field::Empty;
 use tracing::{Instrument, Span};
 
 #[cfg(feature = "otlp")]
 use crate::telemetry::otlp::Recorded;
+use crate::unique;
 
 /// The id of a request, the caller's or a new one.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// Gives a request without an id a UUID of version 4.
+#[derive(Debug, Clone, Copy)]
+pub struct NewRequestId;
+
+impl MakeRequestId for NewRequestId {
+    fn make_request_id<B>(&mut self, _: &axum::http::Request<B>) -> Option<RequestId> {
+        HeaderValue::from_str(&unique::random().to_string()).ok().map(RequestId::new)
+    }
+}
 
 /// A request's place in a trace.
 #[derive(Debug, Clone, PartialEq, Eq)]

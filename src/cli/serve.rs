@@ -102,7 +102,7 @@ async fn serve(settings: Settings, autopilot: Option<&Path>) -> anyhow::Result<(
     }
     let _too_large = survive_too_large_files()?;
     let metrics = telemetry::start_metrics()?;
-    tokio::spawn(telemetry::count(metrics.clone()));
+    telemetry::count(metrics.clone()).context("cannot start counting metrics")?;
     let seed = settings.seed.unwrap_or_else(|| rand::rng().random());
     tracing::info!(seed, "every random choice of this run derives from this seed");
     let security = &settings.security;

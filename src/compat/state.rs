@@ -13,7 +13,6 @@ use slated_contract::slate::Exploration;
 use slated_trainer::train::{AlgorithmSettings, TrainError};
 use thiserror::Error;
 use tokio::sync::Mutex;
-use uuid::Uuid;
 
 use super::versions::{Begin, begin, explore};
 use super::{
@@ -24,6 +23,7 @@ use crate::files::write_whole;
 use crate::journal::{Journal, JournalError};
 use crate::serving::traffic::{Action, Reason, Route, Traffic, TrafficError};
 use crate::serving::{LoadError, LoadedPolicy, Registry, RegistryError};
+use crate::unique;
 
 /// The file's name, in the journal's folder.
 pub const KEPT: &str = "personalizer.json";
@@ -399,7 +399,7 @@ impl Compat {
     async fn keep(&self, next: Kept, reason: Reason) -> Result<(), CompatError> {
         let before = self.kept();
         let change = RouteChange {
-            change_id: Uuid::now_v7().to_string(),
+            change_id: unique::by_time().to_string(),
             time: Utc::now().trunc_subsecs(6),
             source: "service".to_owned(),
             policy: self.policy.clone(),

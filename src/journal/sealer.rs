@@ -6,6 +6,7 @@
 //!
 //! - before the note: nothing has happened;
 //! - after the note, with no, some or all files in place: all are written again, over their like;
+//! - with the ids of some of its events in the index: they are written again, the same;
 //! - the range counts as closed by one atomic commit together with the end of the note;
 //! - what is left of a closed range in the log is passed over when it is opened next, and goes with its files.
 
@@ -308,7 +309,7 @@ fn seal_kind<E: Event>(tail: &Tail, most: usize, pace: &Pace) -> Sealed {
 fn close_range<E: Event>(tail: &Tail, range: Range, pace: &Pace) -> Sealed {
     let files = write_range::<E>(tail, range, pace)?;
     tail.write(|store| {
-        store.end_seal::<E>(range, &files)?;
+        store.end_seal::<E>(range, &files, &|| pace.rest())?;
         let parts = (range.first..range.last).step_by(FORGOTTEN).chain([range.last]);
         for last in parts {
             store.remove::<E>(last);

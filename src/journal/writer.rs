@@ -1,9 +1,9 @@
 //! Appending: a group commit of whatever waits, then the acknowledgements.
 //!
 //! A commit that need not survive the loss of power is a write to the operating system's memory. That takes microseconds,
-//! less than waking a thread and being woken by it, so callers commit themselves: each puts its entries down, lets others that
-//! are as far do the same, and then one of them commits them all. Where the disk stands still that holds up one caller; others
-//! find that somebody commits, and wait without holding up a thread. A commit that is synced is left to a thread, which also
+//! less than waking a thread and being woken by it, so callers commit themselves: each puts its entries down, and commits them
+//! with whatever others put down meanwhile. Where the disk stands still that holds up one caller; others find that somebody
+//! commits, and wait without holding up a thread. A commit that is synced is left to a thread, which also
 //! commits what a caller left that went away, and opens the store again after a failure.
 
 use std::cell::Cell;
@@ -127,17 +127,14 @@ impl Writer {
 
     /// Appends the entries in one commit.
     pub async fn append(&self, entries: Vec<Entry>) -> Result<Vec<Appended>, JournalError> {
-        let (acknowledge, mut acknowledged) = oneshot::channel();
+        let (acknowledge, acknowledged) = oneshot::channel();
         self.queue.try_send((entries, acknowledge)).map_err(|error| match error {
             TrySendError::Full(_) => JournalError::Busy { queued: self.queue.len() },
             TrySendError::Disconnected(_) => JournalError::Closed,
         })?;
         if self.by_callers {
-            // Whatever else is ready to run on this thread comes this far first, and is committed with this.
-            tokio::task::yield_now().await;
-            if let Ok(outcome) = acknowledged.try_recv() {
-                return outcome;
-            }
+            // Not after giving way to requests that may be as far: where none is, the runtime wakes a thread for it, and that
+            // takes longer than a commit of its own.
             self.shared.commit_waiting();
         } else {
             // One that is there already is as good.

@@ -8,13 +8,13 @@ use chrono::{DateTime, SubsecRound, Utc};
 use serde::Deserialize;
 use slated_contract::event::{Feedback, check_identifier, deterministic_id};
 use utoipa::{IntoParams, ToSchema};
-use uuid::Uuid;
 
 use super::error::{ErrorResponse, Refusal};
 use super::rank::marker;
 use crate::api::body::JsonBody;
 use crate::api::{App, Problem, feedback};
 use crate::compat::{REWARD, UnknownEvents};
+use crate::unique;
 
 /// The code of a request that is not valid.
 pub const INVALID: &str = "InvalidRewardRequest";
@@ -145,7 +145,7 @@ pub fn reward_of(decision_id: &str, value: f64, headers: &HeaderMap) -> Feedback
     let request = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok()).filter(|id| !id.is_empty());
     let feedback_id = match request {
         Some(request) => deterministic_id(DateTime::UNIX_EPOCH, &[REWARD, decision_id, request, &value.to_string()]),
-        None => Uuid::now_v7(),
+        None => unique::by_time(),
     };
     Feedback {
         feedback_id: feedback_id.to_string(),

@@ -21,6 +21,7 @@ use crate::api::{App, Problem};
 use crate::compat::Mapping;
 use crate::journal::Appended;
 use crate::serving::{Ask, Pick, Rescored, Rules};
+use crate::unique;
 
 /// The code of a request that is not valid.
 pub const INVALID: &str = "InvalidRankRequest";
@@ -190,7 +191,7 @@ pub fn event_id(chosen: Option<String>) -> Result<String, Refusal> {
             Ok(()) => Ok(id),
             Err(error) => Err(Refusal::of(INVALID, "eventId", error.to_string())),
         },
-        None => Ok(uuid::Uuid::now_v7().to_string()),
+        None => Ok(unique::by_time().to_string()),
     }
 }
 

@@ -9,7 +9,6 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use slated_trainer::env::{Environment, EnvironmentSettings};
 use slated_trainer::rollout::{Episode, episode_seed};
-use uuid::Uuid;
 
 use super::SimulateArgs;
 use super::report::{PartName, Run};
@@ -17,6 +16,7 @@ use crate::api::{FeedbackResponse, RecommendResponse};
 use crate::cli::exit::{BadInput, Unavailable};
 use crate::cli::progress::bar;
 use crate::client::credentials;
+use crate::unique;
 
 /// How long the service may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -29,7 +29,7 @@ pub fn run(url: &str, environment: &EnvironmentSettings, args: &SimulateArgs) ->
         if args.policy.is_empty() { vec![None] } else { args.policy.iter().map(|name| Some(name.as_str())).collect() };
     let run = |policy| {
         // Ids of this run alone, so that the service does not take its requests for another run's, sent again.
-        let id = Uuid::now_v7().simple().to_string();
+        let id = unique::by_time().simple().to_string();
         let users = Users { url: url.trim_end_matches('/'), client: &client, environment, policy, id };
         runtime.block_on(users.run(args))
     };

@@ -13,6 +13,9 @@ use super::super::log::{self, Waiting};
 use super::super::{JournalError, SegmentFile};
 use super::{Store, number};
 
+/// Ids that are noted at a time, while which no other thread may have the processor.
+const NOTED: usize = 128;
+
 /// Sequence numbers, both included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Range {
@@ -55,14 +58,31 @@ impl Store {
     }
 
     /// Notes that a range is in a closed segment, now that its files are in place. Its events, which are still in the log,
-    /// are [removed](Self::remove) after that.
-    pub fn end_seal<E: Event>(&self, range: Range, record: &SegmentRecord) -> Result<(), JournalError> {
+    /// are [removed](Self::remove) after that. Between small steps it calls `rest`.
+    ///
+    /// Ids are noted before the range counts as closed: a crash between finds the events in the log, and notes the same ids
+    /// again. So that this holds after a loss of power too, the log is synced first.
+    pub fn end_seal<E: Event>(
+        &self,
+        range: Range,
+        record: &SegmentRecord,
+        rest: &dyn Fn(),
+    ) -> Result<(), JournalError> {
         let record = serde_json::to_vec(record).map_err(|error| JournalError::Encode(error.to_string()))?;
         let kind = self.kind(E::KIND);
-        let mut batch = self.database.batch().durability(Some(PersistMode::SyncAll));
-        for Waiting { sequence, order } in self.log.within(log::index(E::KIND), range.first..=range.last) {
-            batch.insert(&kind.ids, &*order.id, sequence.to_be_bytes());
+        self.log.sync().map_err(|error| self.failed(&error))?;
+        for first in (range.first..=range.last).step_by(NOTED) {
+            rest();
+            let last = range.last.min(first + NOTED as u64 - 1);
+            let mut ids = self.database.batch();
+            for Waiting { sequence, order } in self.log.within(log::index(E::KIND), first..=last) {
+                ids.insert(&kind.ids, &*order.id, sequence.to_be_bytes());
+            }
+            ids.commit().map_err(|error| self.failed(&error))?;
         }
+        rest();
+        // What was written before in the same store is synced with it.
+        let mut batch = self.database.batch().durability(Some(PersistMode::SyncAll));
         batch.insert(&kind.segments, range.first.to_be_bytes(), record);
         batch.insert(&self.state, format!("sealed/{}", E::KIND), range.last.to_be_bytes());
         batch.remove(&self.state, format!("sealing/{}", E::KIND));

@@ -18,17 +18,18 @@ mod former;
 use std::collections::HashSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use chrono::{DateTime, Utc};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use slated_contract::event::{Decision, Event, Feedback, RouteChange};
-use uuid::Uuid;
 
 use super::log::{self, KINDS, Log, NewEvent, Numbers, Waiting};
 use super::salvage::Cut;
 use super::segment::Place;
 use super::writer::{Appended, Entry, IdFrom};
 use super::{Durability, JournalError, JournalSettings};
+use crate::{priority, unique};
 
 pub use closed::{Range, SegmentRecord};
 pub use former::take_over;
@@ -74,7 +75,7 @@ impl Store {
             error => JournalError::Tail { folder: folder.clone(), reason: error.to_string() },
         };
         std::fs::create_dir_all(&folder).map_err(|error| failed(error.into()))?;
-        let database = Database::builder(Self::index(&folder)).cache_size(CACHE).open().map_err(failed)?;
+        let database = open_index(&Self::index(&folder)).map_err(failed)?;
         let keyspace = |name: &str, memory: u64| {
             let options = || KeyspaceCreateOptions::default().max_memtable_size(memory);
             database.keyspace(name, options).map_err(failed)
@@ -108,7 +109,7 @@ impl Store {
 
     /// Takes a new id, so that no segment from now on has the name of an earlier one.
     pub fn new_writer(&self) -> Result<String, JournalError> {
-        let id = Uuid::new_v4().simple().to_string()[..12].to_owned();
+        let id = unique::random().simple().to_string()[..12].to_owned();
         let mut batch = self.database.batch().durability(Some(PersistMode::SyncAll));
         batch.insert(&self.state, "writer", id.as_str());
         batch.commit().map_err(|error| self.failed(&error))?;
@@ -269,6 +270,16 @@ impl Store {
         self.log.sync().map_err(|error| self.failed(&error))?;
         self.database.persist(PersistMode::SyncAll).map_err(|error| self.failed(&error))
     }
+}
+
+/// Opens the index. Its own threads, which write tables for a tenth of a second at a time, come after those that answer
+/// requests: they are started by one of low priority, and have it from there.
+fn open_index(folder: &Path) -> fjall::Result<Database> {
+    let open = || {
+        priority::lower();
+        Database::builder(folder).cache_size(CACHE).open()
+    };
+    thread::scope(|scope| scope.spawn(open).join()).unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// The number that the next event of each kind gets.

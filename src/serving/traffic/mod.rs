@@ -19,11 +19,11 @@ use chrono::{SubsecRound, Utc};
 use slated_contract::event::RouteChange;
 use thiserror::Error;
 use tokio::sync::Mutex;
-use uuid::Uuid;
 
 use super::registry::{Registry, RegistryError, RouteState};
 use crate::files::write_whole;
 use crate::journal::{Journal, JournalError};
+use crate::unique;
 
 /// Who changes a route, and why.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -107,7 +107,7 @@ impl Traffic {
         let before = self.registry.state_before(policy, &action)?.route;
         let state = tokio::task::spawn_blocking(move || registry.prepare(&name, &asked)).await??;
         let change = RouteChange {
-            change_id: reason.id.unwrap_or_else(|| Uuid::now_v7().to_string()),
+            change_id: reason.id.unwrap_or_else(|| unique::by_time().to_string()),
             time: Utc::now().trunc_subsecs(6),
             source: "service".to_owned(),
             policy: policy.to_owned(),

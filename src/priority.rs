@@ -1,0 +1,44 @@
+//! Which threads come first where there is work for more than there are processors.
+
+/// Of a thread that yields to others: it gets about a tenth of what they get, and what they leave.
+#[cfg(target_os = "linux")]
+const LOW: libc::c_int = 10;
+
+/// Lowers the priority of this thread and of those that it starts from now on; on systems other than Linux nothing is done.
+/// Work that nobody waits for then takes little from requests, and still comes to its end where the processors are never idle.
+pub fn lower() {
+    #[cfg(target_os = "linux")]
+    // SAFETY: it takes two numbers, changes no memory, and any thread may call it at any time. On Linux it is this thread's
+    // priority alone that changes; the standard library has no function for it.
+    let lowered = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, LOW) };
+    #[cfg(target_os = "linux")]
+    if lowered != 0 {
+        // All still works, with slower answers now and then.
+        tracing::debug!(error = %std::io::Error::last_os_error(), "a thread's priority cannot be lowered");
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::fs;
+    use std::thread;
+
+    use super::lower;
+
+    /// `nice`, the 19th field (proc_pid_stat(5)); the second is in brackets and may hold spaces.
+    fn nice() -> String {
+        let stat = fs::read_to_string("/proc/thread-self/stat").unwrap();
+        stat[stat.rfind(')').unwrap()..].split(' ').nth(17).unwrap().to_owned()
+    }
+
+    #[test]
+    fn threads_have_the_priority_of_whoever_starts_them() {
+        let before = nice();
+        let started = thread::spawn(|| {
+            lower();
+            (nice(), thread::spawn(nice).join().unwrap())
+        });
+        assert_eq!(started.join().unwrap(), ("10".to_owned(), "10".to_owned()));
+        assert_eq!(nice(), before, "no other thread's changes");
+    }
+}
